@@ -1,0 +1,156 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  Every difference between server versions that gtf has to know of.
+ *
+ * The rest of the code is written for the newest signature; older servers
+ * are adapted here.  No other file tests PG_VERSION_NUM.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GTF_COMPAT_H
+#define GTF_COMPAT_H
+
+#include "access/genam.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_proc.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "tcop/pquery.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#if PG_VERSION_NUM < 150000
+#error "gtf needs PostgreSQL 15 or later"
+#endif
+
+#if PG_VERSION_NUM < 160000
+static inline AclResult
+object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
+{
+	switch (classid)
+	{
+		case ProcedureRelationId:
+			return pg_proc_aclcheck(objectid, roleid, mode);
+		case DatabaseRelationId:
+			return pg_database_aclcheck(objectid, roleid, mode);
+		default:
+			elog(ERROR, "unexpected class %u in object_aclcheck", classid);
+			return ACLCHECK_NO_PRIV;
+	}
+}
+#endif
+
+static inline bool
+gtf_owns_database(Oid database, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, role);
+#else
+	return pg_database_ownercheck(database, role);
+#endif
+}
+
+static inline bool
+gtf_owns_extension(Oid extension, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(ExtensionRelationId, extension, role);
+#else
+	return pg_extension_ownercheck(extension, role);
+#endif
+}
+
+static inline void
+gtf_exec_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot,
+							 EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	List	   *recheck = ExecInsertIndexTuples(rri, slot, estate, false, false,
+												NULL, NIL, false);
+#else
+	List	   *recheck = ExecInsertIndexTuples(rri, slot, estate, false, false,
+												NULL, NIL);
+#endif
+
+	list_free(recheck);
+}
+
+static inline IndexScanDesc
+gtf_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
+
+static inline bool
+gtf_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *qc)
+{
+#if PG_VERSION_NUM >= 180000
+	return PortalRun(portal, FETCH_ALL, true, dest, dest, qc);
+#else
+	return PortalRun(portal, FETCH_ALL, true, true, dest, dest, qc);
+#endif
+}
+
+/* Call when all columns of a descriptor made by hand are there. */
+static inline void
+gtf_tupledesc_finalize(TupleDesc desc)
+{
+#if PG_VERSION_NUM >= 190000
+	TupleDescFinalize(desc);
+#endif
+}
+
+/* Intervals may be infinite from version 17 on. */
+static inline bool
+gtf_interval_is_finite(const Interval *interval)
+{
+#if PG_VERSION_NUM >= 170000
+	return !INTERVAL_NOT_FINITE(interval);
+#else
+	return true;
+#endif
+}
+
+/*
+ * Connect a background worker to a database as a role that may be NOLOGIN.
+ * The owner's right to connect is checked by the caller.
+ *
+ * Servers before 17 have no flag for it.  A parallel worker is in the same
+ * position, a backend that acts for a role which does not log in itself, so
+ * its initialisation path is used: identity first, then the connection with
+ * InitializingParallelWorker set, which skips rolcanlogin and rolconnlimit
+ * and nothing else that happens at that point.
+ */
+#if PG_VERSION_NUM < 170000
+#include "access/parallel.h"
+#endif
+
+static inline void
+gtf_connect_as_role(Oid database, Oid role, bool can_login, bool is_superuser)
+{
+#if PG_VERSION_NUM >= 170000
+	BackgroundWorkerInitializeConnectionByOid(database, role,
+											  BGWORKER_BYPASS_ROLELOGINCHECK);
+#else
+	if (can_login)
+	{
+		BackgroundWorkerInitializeConnectionByOid(database, role, 0);
+		return;
+	}
+	SetAuthenticatedUserId(role, is_superuser);
+	SetSessionAuthorization(role, is_superuser);
+	InitializingParallelWorker = true;
+	BackgroundWorkerInitializeConnectionByOid(database, role, 0);
+	InitializingParallelWorker = false;
+#endif
+}
+
+#endif							/* GTF_COMPAT_H */

@@ -1,0 +1,177 @@
+/*-------------------------------------------------------------------------
+ *
+ * context.c
+ *	  What a running task can ask and tell about itself.
+ *
+ * Progress goes to the slot of this process and nowhere else: no lock, no
+ * row, no palloc, so that a body may report it for every row it handles.
+ * Others see it at once; finish.c stores the last value with the outcome.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "executor.h"
+#include "registry.h"
+#include "shmem.h"
+
+PG_FUNCTION_INFO_V1(gtf_task_id);
+PG_FUNCTION_INFO_V1(gtf_context);
+PG_FUNCTION_INFO_V1(gtf_update_progress_ratio);
+PG_FUNCTION_INFO_V1(gtf_update_progress_fraction);
+PG_FUNCTION_INFO_V1(gtf_update_progress_bigint);
+PG_FUNCTION_INFO_V1(gtf_update_progress_int);
+
+static void
+require_task(const char *function)
+{
+	if (gtf_current_task == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s can be called only in a running task", function)));
+}
+
+Datum
+gtf_task_id(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id;
+
+	if (gtf_current_task == NULL)
+		PG_RETURN_NULL();
+	id = palloc(sizeof(pg_uuid_t));
+	*id = gtf_current_task->id;
+	PG_RETURN_UUID_P(id);
+}
+
+Datum
+gtf_context(PG_FUNCTION_ARGS)
+{
+	enum
+	{
+		TASK_ID, TASK_TYPE, TASK_KEY, TASK_NAME, SCOPE, STATUS, ARGS, PAYLOAD,
+		ATTEMPT, OWNER, APP_USER, TIMEOUT, NUM_COLUMNS
+	};
+	const GtfTask *task = gtf_current_task;
+	Interval	zero = {0};
+	Interval   *timeout;
+	TupleDesc	desc;
+	Datum		values[NUM_COLUMNS];
+	bool		nulls[NUM_COLUMNS] = {false};
+
+	require_task("gtf_context()");
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
+		desc->natts != NUM_COLUMNS)
+		elog(ERROR, "unexpected row type of gtf_context");
+
+	values[TASK_ID] = UUIDPGetDatum(&task->id);
+	values[TASK_TYPE] = CStringGetTextDatum(gtf_current_type->name);
+	if (task->task_key)
+		values[TASK_KEY] = CStringGetTextDatum(task->task_key);
+	else
+		nulls[TASK_KEY] = true;
+	if (task->task_name)
+		values[TASK_NAME] = CStringGetTextDatum(task->task_name);
+	else
+		nulls[TASK_NAME] = true;
+	values[SCOPE] = CStringGetTextDatum(gtf_scope_text(task->scope));
+	values[STATUS] = CStringGetTextDatum(gtf_status_text(GTF_IN_PROGRESS));
+	values[ARGS] = JsonbPGetDatum(task->args);
+	nulls[PAYLOAD] = true;
+	values[ATTEMPT] = Int32GetDatum(gtf_current_attempt);
+	values[OWNER] = ObjectIdGetDatum(task->owner);
+	values[APP_USER] = CStringGetTextDatum(task->app_user);
+
+	/* the task's own, and zero means none */
+	timeout = task->timeout ? task->timeout : gtf_current_type->timeout;
+	if (timeout &&
+		DatumGetBool(DirectFunctionCall2(interval_gt,
+										 IntervalPGetDatum(timeout),
+										 IntervalPGetDatum(&zero))))
+		values[TIMEOUT] = IntervalPGetDatum(timeout);
+	else
+		nulls[TIMEOUT] = true;
+
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
+}
+
+/*
+ * All four forms of gtf_update_progress end here; nothing can ask a task to
+ * stop yet, so the answer is always true.
+ */
+static Datum
+report(char kind, int64 current, int64 total, double fraction)
+{
+	GtfProgress progress;
+
+	if (current < 0 || total < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("progress must not be negative")));
+
+	progress.kind = kind;
+	progress.current = current;
+	progress.total = total;
+	progress.fraction = fraction;
+	gtf_slot_set_progress(&progress);
+	PG_RETURN_BOOL(true);
+}
+
+/* The functions are not strict: a forgotten NULL would go unnoticed. */
+static void
+check_call(FunctionCallInfo fcinfo)
+{
+	require_task("gtf_update_progress()");
+	for (int i = 0; i < PG_NARGS(); i++)
+	{
+		if (PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("progress must not be null")));
+	}
+}
+
+Datum
+gtf_update_progress_ratio(PG_FUNCTION_ARGS)
+{
+	check_call(fcinfo);
+	return report(GTF_PROGRESS_RATIO, PG_GETARG_INT64(0), PG_GETARG_INT64(1), 0);
+}
+
+Datum
+gtf_update_progress_fraction(PG_FUNCTION_ARGS)
+{
+	double		fraction;
+
+	check_call(fcinfo);
+	fraction = PG_GETARG_FLOAT8(0);
+	if (isnan(fraction) || fraction < 0 || fraction > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("progress fraction must be between 0 and 1"),
+				 errhint("Give the count and the total as two arguments, or cast a count to bigint.")));
+	return report(GTF_PROGRESS_FRACTION, 0, 0, fraction);
+}
+
+Datum
+gtf_update_progress_bigint(PG_FUNCTION_ARGS)
+{
+	check_call(fcinfo);
+	return report(GTF_PROGRESS_COUNT, PG_GETARG_INT64(0), 0, 0);
+}
+
+/* Only so that a plain integer literal is a count and not a fraction. */
+Datum
+gtf_update_progress_int(PG_FUNCTION_ARGS)
+{
+	check_call(fcinfo);
+	return report(GTF_PROGRESS_COUNT, PG_GETARG_INT32(0), 0, 0);
+}

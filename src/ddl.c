@@ -1,0 +1,278 @@
+/*-------------------------------------------------------------------------
+ *
+ * ddl.c
+ *	  Commands that gtf has to make room for, or to learn from.
+ *
+ * DROP DATABASE, CREATE DATABASE ... TEMPLATE, ALTER DATABASE ... RENAME or
+ * SET TABLESPACE need the database without other sessions: gtf's workers are
+ * kept out and stopped first, if the caller has the right to the command.
+ * DROP EXTENSION, which also arrives as a CASCADE, and ALTER EXTENSION ...
+ * UPDATE change the ground the workers stand on: they are stopped until the
+ * transaction ends.  Bodies that run meanwhile are rolled back and run again.
+ *
+ * COMMIT PREPARED has no commit callback: it asks for a scan of the table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "compat.h"
+#include "ddl.h"
+#include "shmem.h"
+#include "wakeup.h"
+
+#define STOP_TIMEOUT_MS 5000
+
+static ProcessUtility_hook_type prev_process_utility = NULL;
+static object_access_hook_type prev_object_access = NULL;
+
+/*
+ * Stop all workers of a database that is blocked.  After STOP_TIMEOUT_MS the
+ * command goes on and fails by itself if they are in its way.
+ */
+static void
+stop_workers(Oid database)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	int			max = gtf_slot_count() + 2;
+	int		   *pids = palloc(max * sizeof(int));
+	bool		signalled = false;
+
+	for (;;)
+	{
+		int			n = gtf_db_worker_pids(database, pids, max);
+
+		if (n == 0)
+			break;
+		/* again from time to time: one may just have started */
+		if (!signalled || TimestampDifferenceExceeds(start, GetCurrentTimestamp(), 500))
+		{
+			for (int i = 0; i < n; i++)
+			{
+				if (pids[i] != MyProcPid)
+					(void) kill(pids[i], SIGTERM);
+			}
+			signalled = true;
+		}
+		if (n == 1 && pids[0] == MyProcPid)
+			break;
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), STOP_TIMEOUT_MS))
+			break;
+		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 10, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	pfree(pids);
+}
+
+/* Is gtf at work in this database, or about to be? */
+static bool
+is_ours(Oid database)
+{
+	return OidIsValid(database) && gtf_db_find(database) >= 0;
+}
+
+/*
+ * Which database does the command need for itself?  InvalidOid: none, or the
+ * command will fail anyway.
+ */
+static Oid
+database_needed(Node *stmt)
+{
+	Oid			database = InvalidOid;
+
+	switch (nodeTag(stmt))
+	{
+		case T_DropdbStmt:
+			database = get_database_oid(castNode(DropdbStmt, stmt)->dbname, true);
+			break;
+		case T_RenameStmt:
+			if (castNode(RenameStmt, stmt)->renameType == OBJECT_DATABASE)
+				database = get_database_oid(castNode(RenameStmt, stmt)->subname, true);
+			break;
+		case T_AlterDatabaseStmt:
+			{
+				AlterDatabaseStmt *alter = castNode(AlterDatabaseStmt, stmt);
+				ListCell   *lc;
+
+				foreach(lc, alter->options)
+				{
+					if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
+						database = get_database_oid(alter->dbname, true);
+				}
+				break;
+			}
+		case T_CreatedbStmt:
+			{
+				ListCell   *lc;
+
+				/* the default template is template1, where gtf never runs */
+				foreach(lc, castNode(CreatedbStmt, stmt)->options)
+				{
+					DefElem    *def = lfirst_node(DefElem, lc);
+
+					if (strcmp(def->defname, "template") == 0 && def->arg)
+						database = get_database_oid(defGetString(def), true);
+				}
+				break;
+			}
+		default:
+			break;
+	}
+	if (!is_ours(database) || IsTransactionBlock() ||
+		!gtf_owns_database(database, GetUserId()))
+		return InvalidOid;
+	return database;
+}
+
+static void
+run_next(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+		 ProcessUtilityContext context, ParamListInfo params,
+		 QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	if (prev_process_utility)
+		prev_process_utility(pstmt, queryString, readOnlyTree, context, params,
+							 queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+								params, queryEnv, dest, qc);
+}
+
+static bool
+is_our_extension_update(Node *stmt)
+{
+	return IsA(stmt, AlterExtensionStmt) &&
+		strcmp(castNode(AlterExtensionStmt, stmt)->extname, "gtf") == 0;
+}
+
+/* Keep the workers out of this database until the transaction ends. */
+static void
+stop_until_end_of_transaction(void)
+{
+	if (!gtf_db_block(MyDatabaseId))
+		return;
+	gtf_wakeup_unblock(MyDatabaseId);
+	stop_workers(MyDatabaseId);
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+				ProcessUtilityContext context, ParamListInfo params,
+				QueryEnvironment *queryEnv, DestReceiver *dest,
+				QueryCompletion *qc)
+{
+	Node	   *stmt = pstmt->utilityStmt;
+	Oid			needed = InvalidOid;
+	Oid			created = InvalidOid;
+	bool		commit_prepared = false;
+
+	if (gtf_shmem_available() && !IsBinaryUpgrade)
+	{
+		switch (nodeTag(stmt))
+		{
+			case T_DropdbStmt:
+			case T_RenameStmt:
+			case T_AlterDatabaseStmt:
+			case T_CreatedbStmt:
+				needed = database_needed(stmt);
+				break;
+			case T_TransactionStmt:
+				commit_prepared =
+					castNode(TransactionStmt, stmt)->kind == TRANS_STMT_COMMIT_PREPARED;
+				break;
+			case T_AlterExtensionStmt:
+				if (is_our_extension_update(stmt) && is_ours(MyDatabaseId) &&
+					OidIsValid(get_extension_oid("gtf", true)) &&
+					gtf_owns_extension(get_extension_oid("gtf", true), GetUserId()))
+					stop_until_end_of_transaction();
+				break;
+			default:
+				break;
+		}
+	}
+
+	if (OidIsValid(needed) && gtf_db_block(needed))
+	{
+		PG_TRY();
+		{
+			stop_workers(needed);
+			run_next(pstmt, queryString, readOnlyTree, context, params,
+					 queryEnv, dest, qc);
+		}
+		PG_FINALLY();
+		{
+			gtf_db_unblock(needed);
+			/* if it is still there, its dispatcher comes back */
+			(void) gtf_db_want(needed);
+			gtf_launcher_wake();
+		}
+		PG_END_TRY();
+		if (IsA(stmt, DropdbStmt))
+		{
+			gtf_db_forget(needed);
+			gtf_db_unwant(needed);
+		}
+	}
+	else
+		run_next(pstmt, queryString, readOnlyTree, context, params, queryEnv,
+				 dest, qc);
+
+	if (commit_prepared && is_ours(MyDatabaseId))
+	{
+		pg_uuid_t	zero = {{0}};
+
+		gtf_submitted_scan_from(MyDatabaseId, &zero);
+	}
+	if (gtf_shmem_available() && IsA(stmt, CreatedbStmt))
+	{
+		created = get_database_oid(castNode(CreatedbStmt, stmt)->dbname, true);
+		if (OidIsValid(created))
+			gtf_wakeup_database(created);
+	}
+}
+
+static void
+object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
+			  void *arg)
+{
+	if (prev_object_access)
+		prev_object_access(access, classId, objectId, subId, arg);
+	if (classId != ExtensionRelationId || !gtf_shmem_available() ||
+		IsBinaryUpgrade)
+		return;
+
+	/* some extension is created: look here at commit whether it is gtf */
+	if (access == OAT_POST_CREATE)
+		gtf_wakeup_database(MyDatabaseId);
+	else if (access == OAT_DROP && is_ours(MyDatabaseId) &&
+			 objectId == get_extension_oid("gtf", true))
+		stop_until_end_of_transaction();
+}
+
+void
+gtf_ddl_init(void)
+{
+	prev_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	prev_object_access = object_access_hook;
+	object_access_hook = object_access;
+}

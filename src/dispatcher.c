@@ -1,0 +1,412 @@
+/*-------------------------------------------------------------------------
+ *
+ * dispatcher.c
+ *	  One process per database: hands committed tasks to executors.
+ *
+ * A round: take references from the submit ring; go on with a scan of the
+ * table if one is due; settle attempts whose executor is gone; feed the
+ * lanes; adjust the pool.  Each step is short; a round that raises is
+ * reported and the next one starts from the same state, because references
+ * leave one place only when they are in the next (or in the table, where a
+ * scan finds them).
+ *
+ * What it knows is in its memory and can be lost: the table has every task.
+ * Up to which id everything has been seen is kept as seen_ticks: the ids
+ * below belong to transactions that are over (so they are visible or never
+ * will be) and have been looked at.  It moves by sampling (clock, next xid)
+ * and waiting until no older transaction is running; prepared transactions
+ * count as running.  A scan for COMMIT PREPARED starts there.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/procarray.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "dispatcher.h"
+#include "settings.h"
+#include "store.h"
+#include "worker.h"
+
+#define SCAN_STEP_ROWS		20000
+#define SCAN_STEP_REFS		4096
+#define SAMPLE_INTERVAL_MS	1000
+
+static Dispatcher me;
+static MemoryContext dispatcher_context;
+static GtfDispatcherExit exit_reason = GTF_EXIT_UNKNOWN;
+
+/* the scan that is going on */
+static bool scanning = false;
+static GtfScan scan;
+static uint64 suspect_ticks;	/* submitted before a crash */
+
+/* see the file header */
+static uint64 seen_ticks = 0;
+static uint64 sample_ticks = 0; /* 0 = no sample taken */
+static FullTransactionId sample_xid;
+static TimestampTz next_sample = 0;
+static bool active_since_sample = false;
+
+static BackgroundWorkerHandle *flusher_handle = NULL;
+static TimestampTz flusher_not_before = 0;
+
+void
+gtf_dispatcher_look_at(Dispatcher *d, TimestampTz at)
+{
+	if (d->next == 0 || at < d->next)
+		d->next = at;
+}
+
+static void
+detach(int code, Datum arg)
+{
+	gtf_dispatcher_detach(me.db, exit_reason);
+}
+
+static void
+take_sample(TimestampTz now)
+{
+	sample_ticks = gtf_shmem_next_ticks(gtf_id_ticks_from_timestamp(now));
+	sample_xid = ReadNextFullTransactionId();
+	active_since_sample = false;
+}
+
+static void
+advance_seen(TimestampTz now)
+{
+	if (scanning)
+		return;
+	if (now < next_sample)
+	{
+		if (sample_ticks != 0 || active_since_sample)
+			gtf_dispatcher_look_at(&me, next_sample);
+		return;
+	}
+	if (sample_ticks != 0)
+	{
+		TransactionId oldest = GetOldestActiveTransactionId();
+
+		/* compare in the 32-bit space: both are recent */
+		if (TransactionIdFollowsOrEquals(oldest, XidFromFullTransactionId(sample_xid)))
+		{
+			seen_ticks = sample_ticks;
+			sample_ticks = 0;
+		}
+	}
+	if (sample_ticks == 0 && active_since_sample)
+		take_sample(now);
+	next_sample = TimestampTzPlusMilliseconds(now, SAMPLE_INTERVAL_MS);
+	if (sample_ticks != 0 || active_since_sample)
+		gtf_dispatcher_look_at(&me, next_sample);
+}
+
+/* Start a scan above the given id, or extend the one that is going on. */
+static void
+start_scan(const pg_uuid_t *from)
+{
+	if (scanning && gtf_id_compare(from, &scan.after) >= 0)
+		return;
+	if (!scanning)
+	{
+		gtf_queue_known_begin();
+		gtf_queue_scan_starts();
+		gtf_count(MyDatabaseId, GTF_COUNT_SCANS, 1);
+	}
+	scanning = true;
+	scan.after = *from;
+	scan.finished = false;
+}
+
+/* The id just below the first one with these ticks. */
+static pg_uuid_t
+id_below(uint64 ticks)
+{
+	pg_uuid_t	id;
+
+	gtf_id_build(ticks, &id);
+	memset(id.data + 8, 0, 8);
+	return id;
+}
+
+static void
+scan_step(void *arg)
+{
+	GtfTaskRef *refs = palloc(SCAN_STEP_REFS * sizeof(GtfTaskRef));
+	int			n;
+
+	gtf_tx_begin();
+	scan.homes = gtf_store_homes();
+	n = gtf_store_scan_pending(&scan, SCAN_STEP_ROWS, refs, SCAN_STEP_REFS);
+	(void) gtf_tx_commit(false);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!gtf_queue_known_add(&refs[i].id))
+			continue;
+		if (gtf_id_ticks(&refs[i].id) < suspect_ticks)
+			refs[i].flags |= GTF_REF_DURABLE_START;
+		gtf_queue_add(&refs[i], me.now, me.flushed);
+	}
+	if (scan.finished)
+	{
+		gtf_queue_known_end();
+		scanning = false;
+		me.scanned = true;
+	}
+	else
+		gtf_dispatcher_look_at(&me, me.now);
+	pfree(refs);
+}
+
+static void
+read_ring(void)
+{
+	GtfTaskRef	refs[256];
+	int			n;
+
+	while ((n = gtf_submitted_pop(me.db, refs, lengthof(refs))) > 0)
+	{
+		for (int i = 0; i < n; i++)
+		{
+			/* a later attempt of a task is not a second submit */
+			if (gtf_queue_known_active() && refs[i].attempt == 1 &&
+				!gtf_queue_known_add(&refs[i].id))
+				continue;
+			gtf_queue_add(&refs[i], me.now, me.flushed);
+		}
+		active_since_sample = true;
+	}
+}
+
+static void
+keep_flusher(void)
+{
+	pid_t		pid;
+	MemoryContext old;
+
+	if (flusher_handle)
+	{
+		GtfDatabaseInfo info;
+
+		if (!gtf_db_info(me.db, &info) || info.flusher_pid != 0 ||
+			GetBackgroundWorkerPid(flusher_handle, &pid) != BGWH_STOPPED)
+			return;
+		pfree(flusher_handle);
+		flusher_handle = NULL;
+		flusher_not_before = TimestampTzPlusMilliseconds(me.now, 500);
+	}
+	else
+	{
+		GtfDatabaseInfo info;
+
+		/* one that an earlier dispatcher has started */
+		if (gtf_db_info(me.db, &info) && info.flusher_pid != 0)
+			return;
+	}
+	if (me.now < flusher_not_before)
+	{
+		gtf_dispatcher_look_at(&me, flusher_not_before);
+		return;
+	}
+	old = MemoryContextSwitchTo(dispatcher_context);
+	if (!gtf_worker_start(GTF_WORKER_FLUSHER, MyDatabaseId, Int32GetDatum(me.db),
+						  &MyDatabaseId, sizeof(Oid), &flusher_handle))
+	{
+		/* executors do its work meanwhile */
+		flusher_handle = NULL;
+		flusher_not_before = TimestampTzPlusMilliseconds(me.now, 1000);
+		gtf_dispatcher_look_at(&me, flusher_not_before);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static void
+round_of_work(void *arg)
+{
+	pg_uuid_t	from;
+	XLogRecPtr	unflushed;
+
+	me.now = GetCurrentTimestamp();
+	me.flushed = GetFlushRecPtr(NULL);
+	me.next = 0;
+
+	read_ring();
+	if (gtf_submitted_scan_wanted(me.db, &from))
+	{
+		pg_uuid_t	seen = id_below(seen_ticks);
+
+		if (gtf_id_compare(&from, &seen) < 0)
+			from = seen;
+		start_scan(&from);
+		active_since_sample = true;
+	}
+	if (!scanning && gtf_queue_wants_scan())
+	{
+		pg_uuid_t	zero = {{0}};
+
+		start_scan(&zero);
+	}
+	gtf_queue_advance(me.now, me.flushed);
+
+	if (gtf_enabled && me.scanned)
+		gtf_pool_feed(&me);
+	else if (!gtf_enabled)
+		gtf_pool_recall();
+
+	gtf_settle_lost(&me);
+	if (scanning)
+		scan_step(NULL);
+	keep_flusher();
+	if (gtf_enabled && me.scanned)
+		gtf_pool_adjust(&me);
+	gtf_settle_long_running(&me);
+	advance_seen(me.now);
+
+	unflushed = gtf_queue_unflushed();
+	if (!XLogRecPtrIsInvalid(unflushed))
+	{
+		gtf_flush_request(me.db, unflushed);
+		/* if there is no flusher, the WAL writer does it soon */
+		gtf_dispatcher_look_at(&me, TimestampTzPlusMilliseconds(me.now, 50));
+	}
+	if (gtf_queue_next_due() != 0)
+		gtf_dispatcher_look_at(&me, gtf_queue_next_due());
+}
+
+/* Is there anything to do in this database?  Leaves the process if not. */
+static void
+check_installed(void)
+{
+	char	   *version;
+	GtfInstalled installed;
+
+	gtf_tx_begin();
+	installed = gtf_store_installed(&version);
+	if (installed == GTF_OTHER_VERSION)
+		ereport(LOG,
+				(errmsg("gtf does not run tasks in database \"%s\": the extension has version %s, the library %s",
+						MyBgworkerEntry->bgw_name, version, GTF_VERSION),
+				 errhint("Run ALTER EXTENSION gtf UPDATE, or restart the server after an upgrade of the package.")));
+	(void) gtf_tx_commit(false);
+	if (installed != GTF_INSTALLED)
+	{
+		exit_reason = GTF_EXIT_NO_EXTENSION;
+		proc_exit(0);
+	}
+}
+
+/* True if the tables belong to this server and database. */
+static bool
+check_home(void)
+{
+	GtfDbState	state;
+	TimestampTz now = GetCurrentTimestamp();
+	pg_uuid_t	last;
+
+	gtf_tx_begin();
+	gtf_store_state_get(&state);
+	if (gtf_store_last_id(&last))
+		gtf_shmem_raise_ticks(gtf_id_ticks(&last));
+	if (state.is_copy)
+	{
+		(void) gtf_tx_commit(false);
+		return false;
+	}
+	if (!state.clean)
+	{
+		state.suspect_before = now;
+		gtf_store_state_started(now);
+	}
+	(void) gtf_tx_commit(true);
+	suspect_ticks = state.suspect_before == 0 ? 0 :
+		gtf_id_ticks_from_timestamp(state.suspect_before);
+	return true;
+}
+
+static void
+start_up(void *arg)
+{
+	bool	   *home = arg;
+	pg_uuid_t	zero = {{0}};
+
+	check_installed();
+	*home = check_home();
+	if (!*home)
+	{
+		ereport(LOG,
+				(errmsg("gtf does not run tasks in database %u: its tables are a copy from another server or database",
+						MyDatabaseId),
+				 errhint("Call gtf_adopt() there to let the tasks run.")));
+		return;
+	}
+	me.now = GetCurrentTimestamp();
+	me.flushed = GetFlushRecPtr(NULL);
+	take_sample(me.now);
+	gtf_pool_recall();
+	start_scan(&zero);
+	gtf_settle_live(&me);
+}
+
+void
+gtf_dispatcher_main(Datum arg)
+{
+	Oid			database = DatumGetObjectId(arg);
+	MemoryContext scratch;
+	bool		home = false;
+	int			backoff_ms = 0;
+
+	me.db = gtf_dispatcher_attach(database);
+	if (me.db < 0)
+		proc_exit(0);
+	before_shmem_exit(detach, (Datum) 0);
+	gtf_worker_signals();
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	pgstat_report_appname("gtf dispatcher");
+
+	dispatcher_context = AllocSetContextCreate(TopMemoryContext, "gtf dispatcher",
+											   ALLOCSET_DEFAULT_SIZES);
+	scratch = AllocSetContextCreate(TopMemoryContext, "gtf dispatcher round",
+									ALLOCSET_DEFAULT_SIZES);
+	gtf_queue_init(dispatcher_context);
+	gtf_pool_init(dispatcher_context, me.db);
+
+	/* an error here ends the process; the launcher tries again later */
+	start_up(&home);
+	while (!home && !gtf_worker_stopping() && !gtf_db_is_blocked(me.db))
+	{
+		/* gtf_adopt() wakes the dispatcher; restart to read all anew */
+		(void) gtf_worker_wait(-1);
+		exit_reason = GTF_EXIT_RESTART;
+		proc_exit(0);
+	}
+	pgstat_report_activity(STATE_IDLE, NULL);
+
+	while (!gtf_worker_stopping() && !gtf_db_is_blocked(me.db))
+	{
+		long		timeout = -1;
+
+		if (gtf_worker_guarded(round_of_work, NULL, scratch))
+			backoff_ms = 0;
+		else
+		{
+			backoff_ms = backoff_ms == 0 ? 100 : Min(backoff_ms * 2, 10000);
+			me.next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), backoff_ms);
+		}
+		if (me.next != 0)
+			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), me.next);
+		if (backoff_ms > 0)
+			pg_usleep(backoff_ms * 1000L);
+		(void) gtf_worker_wait(timeout);
+	}
+	exit_reason = GTF_EXIT_RESTART;
+	proc_exit(0);
+}

@@ -1,0 +1,54 @@
+/*-------------------------------------------------------------------------
+ *
+ * dispatcher.h
+ *	  What the parts of the dispatcher share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GTF_DISPATCHER_H
+#define GTF_DISPATCHER_H
+
+#include "queue.h"
+#include "shmem.h"
+
+typedef struct Dispatcher
+{
+	int			db;
+	bool		scanned;		/* the first scan of the table is complete */
+
+	/* of the current round */
+	TimestampTz now;
+	XLogRecPtr	flushed;
+	TimestampTz next;			/* when to look again, 0 = when told */
+} Dispatcher;
+
+extern void gtf_dispatcher_look_at(Dispatcher *d, TimestampTz at);
+
+/* ---- pool.c: lanes and executors ---- */
+extern void gtf_pool_init(MemoryContext context, int db);
+
+/* Fill the lanes from memory and wake idle executors. */
+extern void gtf_pool_feed(Dispatcher *d);
+
+/* Take everything back from the lanes: nothing shall start. */
+extern void gtf_pool_recall(void);
+
+/* Start and retire executors; fail the tasks of owners that cannot have one. */
+extern void gtf_pool_adjust(Dispatcher *d);
+
+/* ---- settle.c: attempts without an executor ---- */
+
+/* Settle the attempts of executors that are gone. */
+extern void gtf_settle_lost(Dispatcher *d);
+
+/* Record the start of tasks that run for a while. */
+extern void gtf_settle_long_running(Dispatcher *d);
+
+/* At the start: what gtf.live tells of attempts before. */
+extern void gtf_settle_live(Dispatcher *d);
+
+/* End tasks that have not started as failures. */
+extern void gtf_settle_fail(const GtfTaskRef *refs, int n,
+							int sqlerrcode, const char *message);
+
+#endif							/* GTF_DISPATCHER_H */

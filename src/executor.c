@@ -1,0 +1,520 @@
+/*-------------------------------------------------------------------------
+ *
+ * executor.c
+ *	  A process of the pool, bound to (database, role): runs tasks.
+ *
+ * For an atomic body everything is one transaction: fetch the task, look
+ * whether the attempt is still wanted, run the code, write the outcome,
+ * commit asynchronously, tell the flusher.  Bodies with effects of their own
+ * (procedures, commands) get their start recorded and flushed first, run in
+ * their own transactions, and the outcome follows in one more.
+ *
+ * The slot says at each moment where the process is, see shmem.h.  Whatever
+ * goes wrong here ends either in a written outcome or in the death of the
+ * process, and then the dispatcher settles the attempt (settle.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "commands/prepare.h"
+#include "commands/sequence.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "executor.h"
+#include "finish.h"
+#include "registry.h"
+#include "settings.h"
+#include "shmem.h"
+#include "store.h"
+#include "worker.h"
+
+#define WRITE_TRIES 5			/* of a failed attempt's outcome, 1 s apart */
+
+const GtfTask *gtf_current_task = NULL;
+const struct GtfType *gtf_current_type = NULL;
+int32		gtf_current_attempt = 0;
+
+/* One attempt as it goes on. */
+typedef enum Phase
+{
+	PHASE_FETCH,				/* the code has not begun */
+	PHASE_BODY,
+	PHASE_FINISH				/* writing the outcome of a success */
+} Phase;
+
+typedef struct Run
+{
+	GtfTaskRef	ref;
+	Phase		phase;
+	GtfTask    *task;			/* NULL until fetched */
+	GtfType    *type;
+	TimestampTz started_at;
+	bool		has_live;		/* a row of gtf.live must go at the end */
+} Run;
+
+static Oid	my_role;
+static MemoryContext task_context;
+static emit_log_hook_type prev_emit_log_hook = NULL;
+
+/* What a FATAL during the start says is for the dispatcher. */
+static void
+keep_start_error(ErrorData *edata)
+{
+	if (edata->elevel >= FATAL && edata->message)
+		gtf_slot_set_start_error(edata->message);
+	if (prev_emit_log_hook)
+		prev_emit_log_hook(edata);
+}
+
+static void
+detach(int code, Datum arg)
+{
+	gtf_slot_detach();
+}
+
+static void
+outcome_begin(const Run *run, GtfOutcome *outcome)
+{
+	GtfSlotInfo info;
+
+	memset(outcome, 0, sizeof(GtfOutcome));
+	outcome->task_id = run->ref.id;
+	outcome->attempt = run->ref.attempt;
+	outcome->started_at = run->started_at;
+	outcome->ended_at = GetCurrentTimestamp();
+	outcome->worker = run->started_at != 0 ? MyProcPid : 0;
+	if (run->started_at != 0 && gtf_slot_info(MyGtfSlot, &info))
+	{
+		outcome->progress_kind = info.progress.kind;
+		outcome->progress_current = info.progress.current;
+		outcome->progress_total = info.progress.total;
+		outcome->progress_fraction = info.progress.fraction;
+	}
+}
+
+/* The start, durable, before a body whose effects a crash would not undo. */
+static void
+record_start(Run *run)
+{
+	GtfLive		live = {0};
+
+	live.task_id = run->ref.id;
+	live.attempt = run->ref.attempt;
+	live.state = 'r';
+	live.since = run->started_at;
+	live.worker = MyProcPid;
+	gtf_store_live_put(&live);
+	(void) gtf_tx_commit(true);
+	MemoryContextSwitchTo(task_context);
+	run->has_live = true;
+}
+
+static void
+set_app_user(const char *app_user)
+{
+	if (strcmp(gtf_app_user ? gtf_app_user : "", app_user) != 0)
+		SetConfigOption("gtf.app_user", app_user, PGC_USERSET, PGC_S_SESSION);
+}
+
+/* The code is there and the owner may run it. */
+static bool
+ready(Run *run)
+{
+	set_app_user(run->task->app_user);
+	if (run->type->kind == GTF_TYPE_HOOK)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("task type \"%s\" is a C hook, which this version of gtf cannot run",
+						run->type->name)));
+	if (run->type->kind != GTF_TYPE_COMMAND)
+		(void) gtf_type_resolve(run->type, run->task->owner);
+	return true;
+}
+
+/*
+ * Find out what there is to run.  False: nothing, the reference was stale.
+ * Leaves the transaction open.
+ */
+static bool
+prepare(Run *run)
+{
+	TransactionId xid;
+
+	gtf_tx_begin();
+	MemoryContextSwitchTo(task_context);
+	run->task = gtf_store_task_fetch(&run->ref.id, &run->ref.tid);
+	if (run->task == NULL)
+		return false;
+	gtf_current_task = run->task;
+	gtf_current_attempt = run->ref.attempt;
+	run->type = gtf_type_by_version(run->task->type_version, true);
+	if (run->type == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("version %d of the task type does not exist",
+						run->task->type_version)));
+	gtf_current_type = run->type;
+
+	/*
+	 * An outcome that is there already would win in the end anyway.  To look
+	 * first is worth it where running in vain does harm, or is likely.
+	 */
+	if (gtf_type_is_atomic(run->type) && run->ref.attempt == 1 &&
+		(run->ref.flags & GTF_REF_DURABLE_START) == 0)
+		return ready(run);
+	switch (gtf_store_outcome_probe(&run->ref.id, run->ref.attempt, &xid))
+	{
+		case GTF_PROBE_EXISTS:
+			return false;
+		case GTF_PROBE_IN_PROGRESS:
+			{
+				/* somebody is ending it: look again when that is decided */
+				GtfTaskRef	again = run->ref;
+
+				again.due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 50);
+				gtf_submitted_push(MyDatabaseId, &again, 1);
+				return false;
+			}
+		case GTF_PROBE_NONE:
+			break;
+	}
+	return ready(run);
+}
+
+static void
+write_success(Run *run, Jsonb *result, GtfOutcome *outcome)
+{
+	run->phase = PHASE_FINISH;
+	outcome_begin(run, outcome);
+	outcome->status = GTF_SUCCESS;
+	outcome->result = result;
+	run->has_live |= gtf_slot_finishing();
+	(void) gtf_store_outcome_put(outcome, false);
+	if (run->has_live)
+		gtf_store_live_delete(&run->ref.id);
+}
+
+static void
+report_running(const Run *run)
+{
+	char		activity[NAMEDATALEN * 2];
+
+	snprintf(activity, sizeof(activity), "gtf task %s: %s",
+			 gtf_id_text(&run->ref.id), run->type->name);
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+/* True if there was something to run. */
+static bool
+run_to_success(Run *run)
+{
+	GtfOutcome	outcome;
+	Jsonb	   *result = NULL;
+	XLogRecPtr	lsn;
+	bool		atomic;
+
+	if (!prepare(run))
+	{
+		(void) gtf_tx_commit(false);
+		return false;
+	}
+	atomic = gtf_type_is_atomic(run->type);
+	run->started_at = GetCurrentTimestamp();
+	if (!atomic || (run->ref.flags & GTF_REF_DURABLE_START))
+	{
+		record_start(run);
+		if (atomic)
+			gtf_tx_begin();
+	}
+	MemoryContextSwitchTo(task_context);
+	gtf_slot_body_starts(run->started_at, run->has_live);
+	run->phase = PHASE_BODY;
+	report_running(run);
+
+	if (atomic)
+	{
+		int			guc_level = NewGUCNestLevel();
+
+		result = gtf_body_run_function(run->task, run->type);
+		/* what the body SET is not for the next task */
+		AtEOXact_GUC(false, guc_level);
+		write_success(run, result, &outcome);
+	}
+	else
+	{
+		if (run->type->kind == GTF_TYPE_PROCEDURE)
+			result = gtf_body_run_procedure(run->task, run->type, task_context);
+		else
+			result = gtf_body_run_command(run->task, task_context);
+		gtf_tx_begin();
+		MemoryContextSwitchTo(task_context);
+		write_success(run, result, &outcome);
+	}
+
+	lsn = gtf_tx_commit(gtf_synchronous_commit);
+	MemoryContextSwitchTo(task_context);
+	gtf_count(MyDatabaseId, GTF_COUNT_SUCCEEDED, 1);
+	gtf_finish_tell(&outcome, lsn, NULL);
+	return true;
+}
+
+/* The attempt raised: its outcome in a new transaction. */
+static void
+write_failure(Run *run, ErrorData *edata)
+{
+	GtfOutcome	outcome;
+	GtfTaskRef	next = {0};
+	XLogRecPtr	lsn;
+	bool		written;
+
+	gtf_tx_begin();
+	MemoryContextSwitchTo(task_context);
+	outcome_begin(run, &outcome);
+	gtf_finish_set_error(&outcome, edata);
+	(void) gtf_slot_finishing();
+	written = gtf_finish_failed(&outcome, run->task, run->type, &run->ref,
+								run->phase != PHASE_FETCH, &next);
+	lsn = gtf_tx_commit(gtf_synchronous_commit);
+	MemoryContextSwitchTo(task_context);
+	if (written)
+	{
+		gtf_count(MyDatabaseId, GTF_COUNT_FAILED, 1);
+		gtf_finish_tell(&outcome, lsn, &next);
+	}
+}
+
+/* Does this error say that another outcome of the attempt came first? */
+static bool
+is_superseded(const Run *run, const ErrorData *edata)
+{
+	return run->phase == PHASE_FINISH &&
+		edata->sqlerrcode == ERRCODE_UNIQUE_VIOLATION &&
+		edata->schema_name != NULL && strcmp(edata->schema_name, "gtf") == 0 &&
+		edata->table_name != NULL && strcmp(edata->table_name, "outcomes") == 0;
+}
+
+/*
+ * Nothing of a task may be seen by the next one.
+ */
+static void
+reset_session(bool transactional_settings_only)
+{
+	Oid			temp;
+	Oid			temp_toast;
+
+	QueryCancelPending = false;
+	PortalHashTableDeleteAll();
+	DropAllPreparedStatements();
+	LockReleaseAll(USER_LOCKMETHOD, true);
+	ResetSequenceCaches();
+
+	GetTempNamespaceState(&temp, &temp_toast);
+	if (OidIsValid(temp) || !transactional_settings_only)
+	{
+		gtf_tx_begin();
+		if (!transactional_settings_only)
+		{
+			SetPGVariable("session_authorization", NIL, false);
+			SetPGVariable("role", NIL, false);
+			ResetAllOptions();
+		}
+		if (OidIsValid(temp))
+			ResetTempTableNamespace();
+		(void) gtf_tx_commit(false);
+	}
+}
+
+/* Run one task, whatever comes of it. */
+static void
+run_task(const GtfTaskRef *ref)
+{
+	Run		   *run;
+	ErrorData  *volatile error = NULL;
+	volatile bool processed = true;
+	bool		atomic;
+	bool		failed = false;
+
+	MemoryContextSwitchTo(task_context);
+	run = palloc0(sizeof(Run));
+	run->ref = *ref;
+	run->has_live = (ref->flags & GTF_REF_HAS_LIVE) != 0;
+
+	PG_TRY();
+	{
+		processed = run_to_success(run);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(task_context);
+		error = CopyErrorData();
+		FlushErrorState();
+		HOLD_INTERRUPTS();
+		AbortOutOfAnyTransaction();
+		QueryCancelPending = false;
+		RESUME_INTERRUPTS();
+		MemoryContextSwitchTo(task_context);
+		debug_query_string = NULL;
+	}
+	PG_END_TRY();
+
+	if (error && run->task == NULL)
+	{
+		/* it could not even be read: the dispatcher offers it again later */
+		GtfTaskRef	again = run->ref;
+
+		ereport(LOG,
+				(errmsg("gtf task %s could not be read: %s",
+						gtf_id_text(&run->ref.id), error->message)));
+		again.due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
+		gtf_submitted_push(MyDatabaseId, &again, 1);
+		processed = false;
+	}
+	else if (error && is_superseded(run, error))
+	{
+		ereport(DEBUG1,
+				(errmsg("attempt %d of gtf task %s was superseded",
+						run->ref.attempt, gtf_id_text(&run->ref.id))));
+		processed = false;
+	}
+	else if (error)
+	{
+		failed = true;
+		for (int try = 1;; try++)
+		{
+			volatile bool ok = true;
+
+			PG_TRY();
+			{
+				write_failure(run, error);
+			}
+			PG_CATCH();
+			{
+				MemoryContextSwitchTo(task_context);
+				EmitErrorReport();
+				FlushErrorState();
+				AbortOutOfAnyTransaction();
+				MemoryContextSwitchTo(task_context);
+				ok = false;
+			}
+			PG_END_TRY();
+			if (ok)
+				break;
+			if (try == WRITE_TRIES)
+				ereport(FATAL,
+						(errmsg("could not write the outcome of gtf task %s",
+								gtf_id_text(&run->ref.id))));
+			(void) gtf_worker_wait(1000);
+			if (gtf_worker_stopping())
+				proc_exit(1);
+		}
+	}
+
+	atomic = run->type == NULL || gtf_type_is_atomic(run->type);
+	gtf_current_task = NULL;
+	gtf_current_type = NULL;
+	gtf_current_attempt = 0;
+	reset_session(atomic);
+	gtf_slot_idle(processed, failed);
+	gtf_count(MyDatabaseId, GTF_COUNT_STARTED, processed ? 1 : 0);
+
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(task_context);
+	pgstat_report_stat(false);
+
+	/* a body that changed who we are has spoilt the process */
+	if (GetUserId() != my_role || GetSessionUserId() != my_role)
+		proc_exit(0);
+}
+
+static bool
+worn_out(uint64 tasks)
+{
+	if (gtf_executor_max_tasks > 0 && tasks >= (uint64) gtf_executor_max_tasks)
+		return true;
+	return gtf_executor_max_memory > 0 &&
+		MemoryContextMemAllocated(TopMemoryContext, true) / 1024 >
+		(Size) gtf_executor_max_memory;
+}
+
+void
+gtf_executor_main(Datum arg)
+{
+	GtfExecutorStart start;
+	uint64		tasks = 0;
+	bool		idle = false;
+	TimestampTz idle_since = 0;
+	GtfTaskRef	ref;
+
+	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
+	if (!gtf_slot_attach(start.slot, start.generation))
+		proc_exit(0);
+	/* before the connection, so that it runs after the rollback */
+	before_shmem_exit(detach, (Datum) 0);
+	gtf_worker_signals();
+
+	prev_emit_log_hook = emit_log_hook;
+	emit_log_hook = keep_start_error;
+	my_role = start.role;
+	gtf_connect_as_role(start.database, start.role, start.can_login,
+						start.is_superuser);
+	process_session_preload_libraries();
+	emit_log_hook = prev_emit_log_hook;
+	pgstat_report_appname("gtf executor");
+
+	MessageContext = AllocSetContextCreate(TopMemoryContext, "MessageContext",
+										   ALLOCSET_DEFAULT_SIZES);
+	task_context = AllocSetContextCreate(TopMemoryContext, "gtf task",
+										 ALLOCSET_DEFAULT_SIZES);
+
+	while (!gtf_worker_stopping() && !gtf_slot_should_retire())
+	{
+		TimestampTz now;
+		long		left;
+
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (gtf_slot_take(&ref))
+		{
+			idle = false;
+			run_task(&ref);
+			if (worn_out(++tasks))
+				break;
+			continue;
+		}
+
+		now = GetCurrentTimestamp();
+		if (!idle)
+		{
+			idle = true;
+			idle_since = now;
+			pgstat_report_activity(STATE_IDLE, NULL);
+		}
+		left = TimestampDifferenceMilliseconds(now,
+											   TimestampTzPlusMilliseconds(idle_since,
+																		   gtf_executor_idle_timeout * INT64CONST(1000)));
+		if (left <= 0)
+			break;
+		(void) gtf_worker_wait(left);
+	}
+	proc_exit(0);
+}

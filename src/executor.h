@@ -1,0 +1,50 @@
+/*-------------------------------------------------------------------------
+ *
+ * executor.h
+ *	  The task that this process is running.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GTF_EXECUTOR_H
+#define GTF_EXECUTOR_H
+
+#include "utils/palloc.h"
+
+#include "task.h"
+
+struct GtfType;
+
+/* NULL, NULL and 0 outside a task. */
+extern const GtfTask *gtf_current_task;
+extern const struct GtfType *gtf_current_type;
+extern int32 gtf_current_attempt;
+
+/* From the pool to a new executor, through bgw_extra. */
+typedef struct GtfExecutorStart
+{
+	int			slot;
+	uint32		generation;
+	Oid			database;
+	Oid			role;
+	bool		can_login;
+	bool		is_superuser;
+} GtfExecutorStart;
+
+/* ---- body.c: running the code of a task ---- */
+
+/*
+ * Run an atomic body in the current transaction; its result as jsonb, in
+ * the current memory context, or NULL.
+ */
+extern Jsonb *gtf_body_run_function(const GtfTask *task, struct GtfType *type);
+
+/*
+ * Run a procedure or an ad-hoc command at top level.  Called outside a
+ * transaction and returns outside one; after an error the caller aborts.
+ * context must survive transactions.
+ */
+extern Jsonb *gtf_body_run_procedure(const GtfTask *task, struct GtfType *type,
+									 MemoryContext context);
+extern Jsonb *gtf_body_run_command(const GtfTask *task, MemoryContext context);
+
+#endif							/* GTF_EXECUTOR_H */

@@ -1,0 +1,167 @@
+/*-------------------------------------------------------------------------
+ *
+ * finish.c
+ *	  How an attempt ends.
+ *
+ * A success is written by the executor itself in the body's transaction.
+ * Everything else goes through here, in a transaction of its own, by the
+ * executor or, when that is gone, by the dispatcher.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "common/pg_prng.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "finish.h"
+#include "settings.h"
+#include "store.h"
+
+/*
+ * Delay before the attempt after `attempt`: retry_delay doubled for each
+ * earlier failure, +-50 % at random, never above gtf.retry_delay_max.
+ */
+static int64
+retry_delay_usecs(const GtfType *type, int32 attempt)
+{
+	int64		cap = (int64) gtf_retry_delay_max * USECS_PER_SEC;
+	double		delay = USECS_PER_SEC;
+
+	if (type && type->retry_delay)
+		delay = type->retry_delay->time +
+			((double) type->retry_delay->month * DAYS_PER_MONTH +
+			 type->retry_delay->day) * USECS_PER_DAY;
+	for (int i = 1; i < attempt && delay < cap; i++)
+		delay *= 2;
+	delay = Min(delay, (double) cap);
+	delay *= 0.5 + pg_prng_double(&pg_global_prng_state);
+	return (int64) Min(delay, (double) cap);
+}
+
+static int32
+max_attempts(const GtfTask *task, const GtfType *type)
+{
+	if (task->max_attempts > 0)
+		return task->max_attempts;
+	return type ? type->max_attempts : 1;
+}
+
+static bool
+write_outcome(GtfOutcome *outcome, GtfStatus again, const GtfTaskRef *ref,
+			  TimestampTz next_due, GtfTaskRef *next)
+{
+	outcome->status = next_due != 0 ? again : GTF_FAILURE;
+	next->attempt = 0;
+	if (!gtf_store_outcome_put(outcome, true))
+		return false;
+
+	if (next_due != 0)
+	{
+		GtfLive		live = {0};
+
+		live.task_id = outcome->task_id;
+		live.attempt = outcome->attempt + 1;
+		live.state = 'p';
+		live.since = next_due;
+		gtf_store_live_put(&live);
+
+		*next = *ref;
+		next->attempt = live.attempt;
+		next->due = next_due;
+		next->flags |= GTF_REF_HAS_LIVE;
+	}
+	else
+		gtf_store_live_delete(&outcome->task_id);
+	return true;
+}
+
+bool
+gtf_finish_failed(GtfOutcome *outcome, const GtfTask *task,
+				  const GtfType *type, const GtfTaskRef *ref,
+				  bool may_retry, GtfTaskRef *next)
+{
+	TimestampTz next_due = 0;
+
+	if (may_retry && outcome->attempt < max_attempts(task, type))
+		next_due = GetCurrentTimestamp() +
+			retry_delay_usecs(type, outcome->attempt);
+	return write_outcome(outcome, GTF_RETRIED, ref, next_due, next);
+}
+
+bool
+gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
+				const GtfType *type, const GtfTaskRef *ref, GtfTaskRef *next)
+{
+	bool		again;
+
+	/*
+	 * An atomic body has left nothing behind and runs again, unless it keeps
+	 * losing its executors; others may have, and do so only as often as their
+	 * submitter said.
+	 */
+	if (type && gtf_type_is_atomic(type))
+		again = gtf_store_lost_count(&outcome->task_id) + 1 < gtf_crash_limit;
+	else
+		again = outcome->attempt < max_attempts(task, type);
+
+	if (outcome->error_message == NULL)
+		outcome->error_message = pstrdup("executor lost");
+	outcome->exception_type = pstrdup("executor_lost");
+	return write_outcome(outcome, GTF_LOST, ref,
+						 again ? GetCurrentTimestamp() : 0, next);
+}
+
+void
+gtf_finish_tell(const GtfOutcome *outcome, XLogRecPtr lsn,
+				const GtfTaskRef *next)
+{
+	GtfDone		done;
+
+	if (next && next->attempt > 0)
+	{
+		GtfTaskRef	ref = *next;
+
+		ref.lsn = lsn;
+		gtf_submitted_push(MyDatabaseId, &ref, 1);
+		return;
+	}
+
+	done.id = outcome->task_id;
+	done.lsn = lsn;
+	done.status = outcome->status;
+	done.attempt = outcome->attempt;
+	if (!gtf_done_push(MyDatabaseId, &done))
+	{
+		XLogFlush(lsn);
+		gtf_waiters_wake(&outcome->task_id);
+	}
+}
+
+void
+gtf_finish_set_error(GtfOutcome *outcome, const ErrorData *edata)
+{
+	StringInfoData trace;
+
+	outcome->error_message = pstrdup(edata->message ? edata->message :
+									 "missing error text");
+	outcome->exception_type = pstrdup(gtf_condition_name(edata->sqlerrcode));
+
+	initStringInfo(&trace);
+	if (edata->detail)
+		appendStringInfo(&trace, "DETAIL:  %s\n", edata->detail);
+	if (edata->hint)
+		appendStringInfo(&trace, "HINT:  %s\n", edata->hint);
+	if (edata->context)
+		appendStringInfo(&trace, "CONTEXT:  %s\n", edata->context);
+	if (edata->internalquery)
+		appendStringInfo(&trace, "QUERY:  %s\n", edata->internalquery);
+	if (trace.len > 0)
+	{
+		trace.data[--trace.len] = '\0';
+		outcome->stack_trace = trace.data;
+	}
+}

@@ -1,0 +1,43 @@
+/*-------------------------------------------------------------------------
+ *
+ * finish.h
+ *	  How an attempt ends: the outcome, what follows, who is told.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GTF_FINISH_H
+#define GTF_FINISH_H
+
+#include "registry.h"
+#include "shmem.h"
+#include "task.h"
+
+/*
+ * Write the outcome of an attempt that did not succeed, in the caller's
+ * transaction: the final failure, or, while attempts remain and may_retry,
+ * the end of this attempt and the row for the next one.  type may be NULL
+ * when its version is gone.
+ *
+ * Returns false if the attempt has an outcome already (then nothing was
+ * written).  next->attempt is the attempt that follows, 0 = none.
+ */
+extern bool gtf_finish_failed(GtfOutcome *outcome, const GtfTask *task,
+							  const GtfType *type, const GtfTaskRef *ref,
+							  bool may_retry, GtfTaskRef *next);
+
+/* The same for an attempt whose executor is gone. */
+extern bool gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
+							const GtfType *type, const GtfTaskRef *ref,
+							GtfTaskRef *next);
+
+/*
+ * After the commit that ended at lsn: tell the flusher of a final outcome,
+ * or the dispatcher of the attempt that follows.
+ */
+extern void gtf_finish_tell(const GtfOutcome *outcome, XLogRecPtr lsn,
+							const GtfTaskRef *next);
+
+/* Fill the error fields of an outcome, in the current memory context. */
+extern void gtf_finish_set_error(GtfOutcome *outcome, const ErrorData *edata);
+
+#endif							/* GTF_FINISH_H */

@@ -1,0 +1,116 @@
+/*-------------------------------------------------------------------------
+ *
+ * flusher.c
+ *	  One process per database that runs tasks: makes ends of tasks durable,
+ *	  many at a time, and tells those who wait.
+ *
+ * Executors commit asynchronously and put (task, LSN) into the done ring.
+ * The flusher takes all there is, flushes WAL once up to the highest LSN
+ * (and waits for synchronous standbys if there are any), then wakes the
+ * waiters.  Nobody is told of an end that a crash could take back.
+ *
+ * If it dies, the ring stays; the next one goes on.  While there is none,
+ * executors flush and tell by themselves.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+
+#include "shmem.h"
+#include "worker.h"
+
+static int	my_db;
+
+static void
+detach(int code, Datum arg)
+{
+	gtf_flusher_detach(my_db);
+}
+
+static void
+make_durable(XLogRecPtr lsn)
+{
+	if (XLogRecPtrIsInvalid(lsn))
+		return;
+	if (lsn > GetFlushRecPtr(NULL))
+		XLogFlush(lsn);
+	if (SyncRepRequested())
+	{
+		HOLD_INTERRUPTS();
+		SyncRepWaitForLSN(lsn, true);
+		RESUME_INTERRUPTS();
+	}
+}
+
+static void
+tick(void *arg)
+{
+	GtfDone    *done = palloc(GTF_DONE_RING_SIZE * sizeof(GtfDone));
+
+	for (;;)
+	{
+		XLogRecPtr	requested = gtf_flush_requested(my_db);
+		XLogRecPtr	lsn = InvalidXLogRecPtr;
+		bool		wake_dispatcher = false;
+		int			n;
+
+		n = gtf_done_pop(my_db, done, GTF_DONE_RING_SIZE);
+		for (int i = 0; i < n; i++)
+			lsn = Max(lsn, done[i].lsn);
+		if (requested > GetFlushRecPtr(NULL))
+		{
+			lsn = Max(lsn, requested);
+			wake_dispatcher = true;
+		}
+		if (n == 0 && !wake_dispatcher)
+			break;
+
+		make_durable(lsn);
+		for (int i = 0; i < n; i++)
+			gtf_waiters_wake(&done[i].id);
+		if (wake_dispatcher)
+			gtf_dispatcher_wake(my_db);
+		if (gtf_worker_stopping())
+			break;
+	}
+	pfree(done);
+}
+
+void
+gtf_flusher_main(Datum arg)
+{
+	MemoryContext scratch;
+	Oid			database;
+
+	my_db = DatumGetInt32(arg);
+	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
+	if (!gtf_flusher_attach(my_db))
+		proc_exit(0);
+	before_shmem_exit(detach, (Datum) 0);
+	gtf_worker_signals();
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	pgstat_report_appname("gtf flusher");
+	pgstat_report_activity(STATE_IDLE, NULL);
+
+	scratch = AllocSetContextCreate(TopMemoryContext, "gtf flusher tick",
+									ALLOCSET_DEFAULT_SIZES);
+	while (!gtf_worker_stopping())
+	{
+		if (!gtf_worker_guarded(tick, NULL, scratch))
+			(void) gtf_worker_wait(1000);
+		else
+			(void) gtf_worker_wait(-1);
+		if (gtf_db_is_blocked(my_db))
+			break;
+	}
+	proc_exit(0);
+}

@@ -1,0 +1,646 @@
+/*-------------------------------------------------------------------------
+ *
+ * inspect.c
+ *	  The functions behind the views, gtf_status and gtf_result.
+ *
+ * The state of a task is in up to three places, and an attempt moves through
+ * them in one direction:
+ *
+ *	  slot (shared memory)  -->  gtf.live  -->  gtf.outcomes
+ *
+ * It enters the next one before it leaves the previous one: the outcome is
+ * committed, and the row of gtf.live deleted by the same commit, before the
+ * slot is given up.  A reader therefore looks in that same order.  What it
+ * does not find because it has just left one place, it finds in a later one,
+ * so what it reports was true at some moment of the call, and two calls one
+ * after the other never go backwards.  Reading in any other order could miss
+ * an attempt that moves in between and report a running task as pending.
+ *
+ * A final outcome wins over everything, because it never changes; this is
+ * also what lets the view take it from the statement's snapshot, however old,
+ * and call gtf._current_state only for tasks that have none there.  Otherwise
+ * what tells of the highest attempt wins.
+ *
+ * Without shared memory (library not preloaded, hot standby) the same code
+ * reads the two tables alone: later, but in the same order.
+ *
+ * All of this runs as the caller, who may call it with any arguments: each
+ * function that takes an id checks that the caller may see that task.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "commands/dbcommands.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "access.h"
+#include "settings.h"
+#include "shmem.h"
+#include "store.h"
+#include "visible.h"
+
+PG_FUNCTION_INFO_V1(gtf_status);
+PG_FUNCTION_INFO_V1(gtf_result);
+PG_FUNCTION_INFO_V1(gtf_current_state);
+PG_FUNCTION_INFO_V1(gtf_visible);
+PG_FUNCTION_INFO_V1(gtf_own);
+PG_FUNCTION_INFO_V1(gtf_sees_stack_traces);
+PG_FUNCTION_INFO_V1(gtf_status_name);
+PG_FUNCTION_INFO_V1(gtf_scope_name);
+PG_FUNCTION_INFO_V1(gtf_progress_percent);
+PG_FUNCTION_INFO_V1(gtf_progress_eta);
+PG_FUNCTION_INFO_V1(gtf_workers);
+PG_FUNCTION_INFO_V1(gtf_running);
+PG_FUNCTION_INFO_V1(gtf_stats);
+
+/* ---- rows ---- */
+
+/* A row under construction; columns are added from left to right. */
+#define MAX_COLUMNS 20
+
+typedef struct Row
+{
+	int			n;
+	Datum		values[MAX_COLUMNS];
+	bool		nulls[MAX_COLUMNS];
+} Row;
+
+static void
+add(Row *row, bool present, Datum value)
+{
+	Assert(row->n < MAX_COLUMNS);
+	row->values[row->n] = value;
+	row->nulls[row->n] = !present;
+	row->n++;
+}
+
+static void
+add_text(Row *row, const char *text)
+{
+	add(row, text != NULL, text ? CStringGetTextDatum(text) : (Datum) 0);
+}
+
+/* 0 means none, as everywhere in gtf */
+static void
+add_time(Row *row, TimestampTz at)
+{
+	add(row, at != 0, TimestampTzGetDatum(at));
+}
+
+static void
+add_jsonb(Row *row, Jsonb *jsonb)
+{
+	add(row, jsonb != NULL, PointerGetDatum(jsonb));
+}
+
+static void
+add_pid(Row *row, int pid)
+{
+	add(row, pid != 0, Int32GetDatum(pid));
+}
+
+/* Append the row to the result of a function that is in materialize mode. */
+static void
+put(ReturnSetInfo *rsinfo, Row *row)
+{
+	if (row->n != rsinfo->setDesc->natts)
+		elog(ERROR, "row of %d columns where %d are expected",
+			 row->n, rsinfo->setDesc->natts);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
+						 row->values, row->nulls);
+	row->n = 0;
+}
+
+/* ---- the state of one task ---- */
+
+typedef struct State
+{
+	GtfStatus	status;
+	int32		attempt;		/* last one that was started, 0 = none */
+	TimestampTz started_at;
+	TimestampTz ended_at;
+	TimestampTz changed_at;		/* 0 = never since the task was created */
+	TimestampTz ready_since;	/* pending and due: since when */
+	TimestampTz read_at;		/* unless it has ended: now */
+	int			worker;
+	GtfProgress progress;
+	Jsonb	   *result;
+	Jsonb	   *payload;
+	const char *error_message;
+	const char *exception_type;
+	const char *stack_trace;
+	const char *wait_reason;
+} State;
+
+static void
+state_of_attempt(State *state, int32 attempt, TimestampTz started_at, int worker)
+{
+	state->status = GTF_IN_PROGRESS;
+	state->read_at = GetCurrentTimestamp();
+	state->attempt = attempt;
+	state->started_at = started_at;
+	state->changed_at = started_at;
+	state->worker = worker;
+}
+
+static void
+state_of_end(State *state, const GtfOutcome *outcome)
+{
+	state->status = outcome->status;
+	state->started_at = outcome->started_at;
+	state->ended_at = outcome->ended_at;
+	state->worker = outcome->worker;
+	state->progress.kind = outcome->progress_kind;
+	state->progress.current = outcome->progress_current;
+	state->progress.total = outcome->progress_total;
+	state->progress.fraction = outcome->progress_fraction;
+	state->result = outcome->result;
+	state->error_message = outcome->error_message;
+	state->exception_type = outcome->exception_type;
+	state->stack_trace = outcome->stack_trace;
+}
+
+static void
+state_of_wait(State *state, const GtfTask *task, const GtfOutcome *last,
+			  const GtfLive *live)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz due = Max(task->created_at, task->run_at);
+
+	if (live && live->state == GTF_LIVE_WAITING)
+		due = Max(due, live->since);
+
+	state->status = GTF_PENDING;
+	state->read_at = now;
+	if (due <= now)
+		state->ready_since = due;
+
+	if (task->run_at > now)
+		state->wait_reason = "scheduled";
+	else if (last)
+		state->wait_reason = "retry";
+	else if (due > now)
+		state->wait_reason = "scheduled";
+	else
+		state->wait_reason = "executor";
+}
+
+/*
+ * Find out the current state.  The order of the three reads matters, see the
+ * top of this file.
+ */
+static void
+read_state(const GtfTask *task, State *state)
+{
+	GtfSlotInfo slot;
+	GtfLive		live;
+	GtfOutcome *last;
+	bool		running;
+	bool		has_live;
+	int32		ended;
+
+	running = gtf_shmem_available() &&
+		gtf_slot_find(&task->id, &slot) && slot.body_running;
+	has_live = gtf_store_live_get(&task->id, &live);
+	last = gtf_store_outcome_last(&task->id, NULL);
+
+	memset(state, 0, sizeof(State));
+	if (last)
+	{
+		/* an outcome without a start closes an attempt that never was one */
+		state->attempt = last->attempt - (last->started_at == 0 ? 1 : 0);
+		state->changed_at = last->ended_at;
+		state->payload = last->payload;
+	}
+	ended = last ? last->attempt : 0;
+
+	if (last && gtf_status_is_final(last->status))
+		state_of_end(state, last);
+	else if (running && slot.ref.attempt > ended)
+	{
+		state_of_attempt(state, slot.ref.attempt, slot.started_at, slot.pid);
+		state->progress = slot.progress;
+	}
+	else if (has_live && live.state == GTF_LIVE_RUNNING && live.attempt > ended)
+		state_of_attempt(state, live.attempt, live.since, live.worker);
+	else
+		state_of_wait(state, task, last, has_live ? &live : NULL);
+}
+
+static bool
+sees_stack_traces(void)
+{
+	return gtf_show_stacktrace || gtf_is_admin(GetUserId());
+}
+
+/* As read_state, for a caller who may not be allowed to see the task. */
+static bool
+read_visible_state(const pg_uuid_t *id, State *state)
+{
+	GtfTask    *task = gtf_visible_task(id);
+
+	if (task == NULL)
+		return false;
+	read_state(task, state);
+	if (!sees_stack_traces())
+		state->stack_trace = NULL;
+	return true;
+}
+
+/* gtf_status(task_id uuid) RETURNS text */
+Datum
+gtf_status(PG_FUNCTION_ARGS)
+{
+	State		state;
+
+	if (!read_visible_state(PG_GETARG_UUID_P(0), &state))
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(gtf_status_text(state.status)));
+}
+
+/* gtf_result(task_id uuid) RETURNS TABLE (...) */
+Datum
+gtf_result(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = PG_GETARG_UUID_P(0);
+	State		state;
+	Row			row = {0};
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (read_visible_state(id, &state))
+	{
+		add(&row, true, UUIDPGetDatum(id));
+		add_text(&row, gtf_status_text(state.status));
+		add(&row, true, BoolGetDatum(gtf_status_is_final(state.status)));
+		add(&row, true, BoolGetDatum(state.status == GTF_SUCCESS));
+		add_jsonb(&row, state.result);
+		add_text(&row, state.error_message);
+		add_text(&row, state.exception_type);
+		add_text(&row, state.stack_trace);
+		put((ReturnSetInfo *) fcinfo->resultinfo, &row);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * gtf._current_state(task_id uuid) RETURNS gtf._task_state: NULL if the task
+ * is not visible
+ */
+Datum
+gtf_current_state(PG_FUNCTION_ARGS)
+{
+	State		state;
+	Row			row = {0};
+	bool		counted;
+	bool		fraction;
+	TupleDesc	desc = fcinfo->flinfo->fn_extra;
+
+	if (!read_visible_state(PG_GETARG_UUID_P(0), &state))
+		PG_RETURN_NULL();
+
+	/* looked up once, not for every row of the view */
+	if (desc == NULL)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+
+		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+			elog(ERROR, "gtf._current_state must return a row");
+		desc = BlessTupleDesc(CreateTupleDescCopy(desc));
+		fcinfo->flinfo->fn_extra = desc;
+		MemoryContextSwitchTo(caller);
+	}
+
+	counted = state.progress.kind == GTF_PROGRESS_COUNT ||
+		state.progress.kind == GTF_PROGRESS_RATIO;
+	fraction = state.progress.kind == GTF_PROGRESS_FRACTION;
+
+	add_text(&row, gtf_status_text(state.status));
+	add(&row, true, Int32GetDatum(state.attempt));
+	add_time(&row, state.started_at);
+	add_time(&row, state.ended_at);
+	add_time(&row, state.changed_at);
+	add_time(&row, state.ready_since);
+	add_time(&row, state.read_at);
+	add_pid(&row, state.worker);
+	add(&row, counted || fraction, CharGetDatum(state.progress.kind));
+	add(&row, counted, Int64GetDatum(state.progress.current));
+	add(&row, state.progress.kind == GTF_PROGRESS_RATIO,
+		Int64GetDatum(state.progress.total));
+	add(&row, fraction, Float8GetDatum(state.progress.fraction));
+	add_jsonb(&row, state.result);
+	add_jsonb(&row, state.payload);
+	add_text(&row, state.error_message);
+	add_text(&row, state.exception_type);
+	add_text(&row, state.stack_trace);
+	add_text(&row, state.wait_reason);
+
+	if (row.n != desc->natts)
+		elog(ERROR, "row of %d columns where %d are expected",
+			 row.n, desc->natts);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, row.values,
+													  row.nulls)));
+}
+
+/* ---- who sees what, for the views ---- */
+
+/* gtf._visible(owner oid, app_user text, scope "char") RETURNS boolean */
+Datum
+gtf_visible(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(gtf_may_see(PG_GETARG_OID(0),
+							   text_to_cstring(PG_GETARG_TEXT_PP(1)),
+							   PG_GETARG_CHAR(2)));
+}
+
+/* gtf._own(owner oid, app_user text) RETURNS boolean */
+Datum
+gtf_own(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(gtf_is_principal(PG_GETARG_OID(0),
+									text_to_cstring(PG_GETARG_TEXT_PP(1))));
+}
+
+/* gtf._sees_stack_traces() RETURNS boolean */
+Datum
+gtf_sees_stack_traces(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(sees_stack_traces());
+}
+
+/* ---- words and numbers for the views ---- */
+
+/* gtf._status_text(status "char") RETURNS text */
+Datum
+gtf_status_name(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(gtf_status_text(PG_GETARG_CHAR(0))));
+}
+
+/* gtf._scope_text(scope "char") RETURNS text */
+Datum
+gtf_scope_name(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(gtf_scope_text(PG_GETARG_CHAR(0))));
+}
+
+/*
+ * Both functions on progress take (kind "char", current bigint, total bigint,
+ * fraction float8), of which those that the kind does not use are NULL.
+ */
+static bool
+get_progress(FunctionCallInfo fcinfo, GtfProgress *progress)
+{
+	progress->kind = PG_ARGISNULL(0) ? GTF_PROGRESS_NONE : PG_GETARG_CHAR(0);
+	progress->current = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1);
+	progress->total = PG_ARGISNULL(2) ? 0 : PG_GETARG_INT64(2);
+	progress->fraction = PG_ARGISNULL(3) ? 0 : PG_GETARG_FLOAT8(3);
+
+	return progress->kind == GTF_PROGRESS_FRACTION ||
+		(progress->kind == GTF_PROGRESS_RATIO && progress->total > 0);
+}
+
+/*
+ * gtf._progress_percent(...) RETURNS int: 0 to 100, rounded down, so that 100
+ * means complete; NULL where no total is known.
+ */
+Datum
+gtf_progress_percent(PG_FUNCTION_ARGS)
+{
+	GtfProgress p;
+	int64		percent;
+
+	if (!get_progress(fcinfo, &p))
+		PG_RETURN_NULL();
+
+	if (p.kind == GTF_PROGRESS_FRACTION)
+	{
+		if (p.fraction >= 1)
+			PG_RETURN_INT32(100);
+		/* 0.29 * 100 is just below 29: allow for the last bits */
+		percent = (int64) floor(p.fraction * 100 * (1 + 1e-15));
+	}
+	else
+	{
+		if (p.current >= p.total)
+			PG_RETURN_INT32(100);
+		if (p.current <= PG_INT64_MAX / 100)
+			percent = p.current * 100 / p.total;
+		else
+			percent = p.current / (p.total / 100);
+	}
+	PG_RETURN_INT32((int32) Min(percent, 99));
+}
+
+/*
+ * gtf._progress_eta(..., started_at timestamptz, at timestamptz) RETURNS
+ * interval: how long the rest will take at the pace so far.  NULL unless the
+ * task is strictly between start and end, and where the answer is beyond the
+ * range of the type (one step of very many): a view must not fail over one
+ * task.
+ */
+Datum
+gtf_progress_eta(PG_FUNCTION_ARGS)
+{
+	GtfProgress p;
+	double		fraction;
+	double		rest;
+	Interval   *eta;
+
+	if (!get_progress(fcinfo, &p) || PG_ARGISNULL(4) || PG_ARGISNULL(5))
+		PG_RETURN_NULL();
+	fraction = p.kind == GTF_PROGRESS_FRACTION ?
+		p.fraction : (double) p.current / (double) p.total;
+	if (!(fraction > 0 && fraction < 1))
+		PG_RETURN_NULL();
+
+	rest = (double) Max(PG_GETARG_TIMESTAMPTZ(5) - PG_GETARG_TIMESTAMPTZ(4), 0) *
+		((1 - fraction) / fraction);
+	if (!(rest < (double) PG_INT64_MAX / 2))
+		PG_RETURN_NULL();
+
+	eta = palloc0(sizeof(Interval));
+	eta->time = (TimeOffset) rest;
+	/* in days and hours, as the other intervals of the view */
+	return DirectFunctionCall1(interval_justify_hours, IntervalPGetDatum(eta));
+}
+
+/* ---- workers and counters ---- */
+
+static const char *
+slot_state_text(const GtfSlotInfo *slot)
+{
+	switch (slot->state)
+	{
+		case GTF_SLOT_FREE:
+			break;
+		case GTF_SLOT_LAUNCHING:
+			return "starting";
+		case GTF_SLOT_IDLE:
+			return "idle";
+		case GTF_SLOT_RUNNING:
+			return slot->waiting ? "waiting" : "running";
+		case GTF_SLOT_FINISHING:
+			return "finishing";
+		case GTF_SLOT_LOST:
+			return "lost";
+	}
+	return NULL;
+}
+
+static bool
+slot_has_task(const GtfSlotInfo *slot)
+{
+	return slot->state == GTF_SLOT_RUNNING ||
+		slot->state == GTF_SLOT_FINISHING ||
+		slot->state == GTF_SLOT_LOST;
+}
+
+/* A row of gtf.workers; the executor's slot, or NULL. */
+static void
+put_worker(ReturnSetInfo *rsinfo, int pid, const char *kind,
+		   TimestampTz started_at, const GtfSlotInfo *slot)
+{
+	Row			row = {0};
+	bool		task = slot && slot_has_task(slot) &&
+		gtf_visible_task(&slot->ref.id) != NULL;
+
+	add_pid(&row, pid);
+	add(&row, slot != NULL, ObjectIdGetDatum(slot ? slot->role : InvalidOid));
+	add_text(&row, kind);
+	add_text(&row, slot ? slot_state_text(slot) : "running");
+	add(&row, task, task ? UUIDPGetDatum(&slot->ref.id) : (Datum) 0);
+	add(&row, task, Int32GetDatum(task ? slot->ref.attempt : 0));
+	add(&row, slot != NULL, Int64GetDatum(slot ? slot->processed : 0));
+	add(&row, slot != NULL, Int64GetDatum(slot ? slot->failed : 0));
+	add_time(&row, started_at);
+	put(rsinfo, &row);
+}
+
+/* gtf._workers() RETURNS TABLE (...) */
+Datum
+gtf_workers(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	GtfDatabaseInfo db;
+	GtfSlotInfo slot;
+	TimestampTz started_at;
+	int			pid;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (!gtf_shmem_available())
+		return (Datum) 0;
+
+	pid = gtf_launcher_pid(&started_at);
+	if (pid != 0)
+		put_worker(rsinfo, pid, "launcher", started_at, NULL);
+	if (gtf_db_info(gtf_db_find(MyDatabaseId), &db) &&
+		db.database == MyDatabaseId)
+	{
+		if (db.dispatcher_pid != 0)
+			put_worker(rsinfo, db.dispatcher_pid, "dispatcher",
+					   db.dispatcher_start, NULL);
+		if (db.flusher_pid != 0)
+			put_worker(rsinfo, db.flusher_pid, "flusher",
+					   db.flusher_start, NULL);
+	}
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		if (gtf_slot_info(i, &slot) && slot.database == MyDatabaseId)
+			put_worker(rsinfo, slot.pid, "executor",
+					   slot.process_start ? slot.process_start : slot.launched_at,
+					   &slot);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * gtf._running() RETURNS SETOF uuid: the tasks whose bodies run now,
+ * whoever's they are; not for PUBLIC.
+ */
+Datum
+gtf_running(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	GtfSlotInfo slot;
+	Row			row = {0};
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	if (!gtf_shmem_available())
+		return (Datum) 0;
+
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		if (gtf_slot_info(i, &slot) && slot.database == MyDatabaseId &&
+			slot_has_task(&slot) && slot.body_running)
+		{
+			add(&row, true, UUIDPGetDatum(&slot.ref.id));
+			put(rsinfo, &row);
+		}
+	}
+	return (Datum) 0;
+}
+
+static const struct
+{
+	GtfCounter	counter;
+	const char *name;
+}			counters[] =
+{
+	{GTF_COUNT_SUBMITTED, "tasks_submitted"},
+	{GTF_COUNT_STARTED, "attempts_started"},
+	{GTF_COUNT_SUCCEEDED, "tasks_succeeded"},
+	{GTF_COUNT_FAILED, "tasks_failed"},
+	{GTF_COUNT_LOST, "attempts_lost"},
+	{GTF_COUNT_SCANS, "table_scans"},
+};
+
+StaticAssertDecl(lengthof(counters) == GTF_NUM_COUNTERS,
+				 "every counter must have a name");
+
+static void
+put_stat(ReturnSetInfo *rsinfo, const char *name, uint64 value)
+{
+	Row			row = {0};
+
+	add_text(&row, name);
+	add(&row, true, NumericGetDatum(int64_to_numeric((int64) value)));
+	put(rsinfo, &row);
+}
+
+/* gtf._stats() RETURNS TABLE (name text, value numeric) */
+Datum
+gtf_stats(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	GtfSlotInfo slot;
+	uint64		executors = 0;
+	int			db;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (!gtf_shmem_available())
+		return (Datum) 0;
+
+	db = gtf_db_find(MyDatabaseId);
+	for (int i = 0; i < lengthof(counters); i++)
+		put_stat(rsinfo, counters[i].name,
+				 db < 0 ? 0 : gtf_counter(db, counters[i].counter));
+
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		if (gtf_slot_info(i, &slot) && slot.database == MyDatabaseId &&
+			slot.pid != 0)
+			executors++;
+	}
+	put_stat(rsinfo, "executors", executors);
+	return (Datum) 0;
+}

@@ -1,0 +1,264 @@
+/*-------------------------------------------------------------------------
+ *
+ * launcher.c
+ *	  One process per cluster: keeps a dispatcher in every database that has
+ *	  the extension.
+ *
+ * It cannot look into databases, so it finds out by starting a dispatcher,
+ * which leaves at once where there is nothing for it: one database at a time,
+ * each once.  After that CREATE EXTENSION, a submit without a dispatcher and
+ * CREATE DATABASE tell it at their commit (wakeup.c); a look at pg_database
+ * once a minute finds the rest.
+ *
+ * Its memory is only an optimisation: after a restart it starts over, and
+ * dispatchers that are already there refuse a second one.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "settings.h"
+#include "shmem.h"
+#include "worker.h"
+
+#define LIST_INTERVAL_MS	60000
+#define MAX_BACKOFF_MS		30000
+
+/* What the launcher remembers of a database. */
+typedef struct Known
+{
+	Oid			database;
+	bool		listed;			/* was there in the last list */
+	bool		probed;			/* a dispatcher has been there */
+	BackgroundWorkerHandle *handle; /* started and not yet reaped */
+	int			backoff_ms;
+	TimestampTz not_before;
+} Known;
+
+static MemoryContext launcher_context;
+static List *databases = NIL;	/* of Known */
+static TimestampTz next_list = 0;
+static bool shortage_reported = false;
+
+static Known *
+find_known(Oid database, bool make)
+{
+	ListCell   *lc;
+	Known	   *known;
+
+	foreach(lc, databases)
+	{
+		known = lfirst(lc);
+		if (known->database == database)
+			return known;
+	}
+	if (!make)
+		return NULL;
+	known = MemoryContextAllocZero(launcher_context, sizeof(Known));
+	known->database = database;
+	{
+		MemoryContext old = MemoryContextSwitchTo(launcher_context);
+
+		databases = lappend(databases, known);
+		MemoryContextSwitchTo(old);
+	}
+	return known;
+}
+
+static void
+list_databases(void)
+{
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	ListCell   *lc;
+
+	foreach(lc, databases)
+		((Known *) lfirst(lc))->listed = false;
+
+	gtf_tx_begin();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (form->datallowconn && !form->datistemplate)
+			find_known(form->oid, true)->listed = true;
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	(void) gtf_tx_commit(false);
+
+	foreach(lc, databases)
+	{
+		Known	   *known = lfirst(lc);
+
+		if (!known->listed && known->handle == NULL)
+		{
+			gtf_db_unwant(known->database);
+			databases = foreach_delete_current(databases, lc);
+			pfree(known);
+		}
+	}
+}
+
+/* A dispatcher has left: why, and when to start the next. */
+static void
+reap(Known *known, TimestampTz now)
+{
+	GtfDatabaseInfo info;
+	pid_t		pid;
+
+	if (GetBackgroundWorkerPid(known->handle, &pid) != BGWH_STOPPED)
+		return;
+	pfree(known->handle);
+	known->handle = NULL;
+	known->probed = true;
+	shortage_reported = false;
+
+	if (!gtf_db_info(gtf_db_find(known->database), &info))
+		return;
+	switch (info.exit_reason)
+	{
+		case GTF_EXIT_NO_EXTENSION:
+			gtf_db_forget(known->database);
+			gtf_db_unwant(known->database);
+			known->backoff_ms = 0;
+			break;
+		case GTF_EXIT_RESTART:
+			known->backoff_ms = 0;
+			known->not_before = 0;
+			break;
+		case GTF_EXIT_UNKNOWN:
+			known->backoff_ms = known->backoff_ms == 0 ? 500 :
+				Min(known->backoff_ms * 2, MAX_BACKOFF_MS);
+			known->not_before = TimestampTzPlusMilliseconds(now, known->backoff_ms);
+			break;
+	}
+}
+
+static void
+start_dispatcher(Known *known, TimestampTz now)
+{
+	MemoryContext old = MemoryContextSwitchTo(launcher_context);
+
+	if (!gtf_worker_start(GTF_WORKER_DISPATCHER, known->database,
+						  ObjectIdGetDatum(known->database), NULL, 0,
+						  &known->handle))
+	{
+		known->handle = NULL;
+		known->not_before = TimestampTzPlusMilliseconds(now, 1000);
+		if (!shortage_reported)
+			ereport(WARNING,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("no background worker slot is free for a gtf dispatcher"),
+					 errhint("Raise max_worker_processes.")));
+		shortage_reported = true;
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static void
+tick(void *arg)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz *next = arg;
+	bool		probing = false;
+	ListCell   *lc;
+
+	if (now >= next_list)
+	{
+		list_databases();
+		next_list = TimestampTzPlusMilliseconds(now, LIST_INTERVAL_MS);
+	}
+	*next = next_list;
+
+	/* told by others */
+	for (int i = 0; i < gtf_max_databases; i++)
+	{
+		GtfDatabaseInfo info;
+
+		if (gtf_db_info(i, &info) && info.wanted)
+			(void) find_known(info.database, true);
+	}
+
+	foreach(lc, databases)
+	{
+		Known	   *known = lfirst(lc);
+
+		if (known->handle)
+			reap(known, now);
+		if (known->handle && !known->probed)
+			probing = true;
+	}
+
+	foreach(lc, databases)
+	{
+		Known	   *known = lfirst(lc);
+		GtfDatabaseInfo info;
+		int			db = gtf_db_find(known->database);
+
+		if (known->handle)
+			continue;
+		if (!known->probed && !probing && db < 0)
+		{
+			/* the table of databases may be full: try again later */
+			if (!gtf_db_want(known->database))
+				continue;
+			probing = true;
+			db = gtf_db_find(known->database);
+		}
+		if (db < 0 || !gtf_db_info(db, &info) || !info.wanted ||
+			info.blocked || info.dispatcher_pid != 0)
+			continue;
+		if (known->not_before > now)
+		{
+			*next = Min(*next, known->not_before);
+			continue;
+		}
+		start_dispatcher(known, now);
+	}
+}
+
+void
+gtf_launcher_main(Datum arg)
+{
+	MemoryContext scratch;
+	TimestampTz next = 0;
+
+	gtf_worker_signals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	gtf_launcher_attach();
+	pgstat_report_appname("gtf launcher");
+
+	launcher_context = AllocSetContextCreate(TopMemoryContext, "gtf launcher",
+											 ALLOCSET_DEFAULT_SIZES);
+	scratch = AllocSetContextCreate(TopMemoryContext, "gtf launcher tick",
+									ALLOCSET_DEFAULT_SIZES);
+	while (!gtf_worker_stopping())
+	{
+		TimestampTz now;
+
+		if (!gtf_worker_guarded(tick, &next, scratch))
+			next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
+		now = GetCurrentTimestamp();
+		pgstat_report_activity(STATE_IDLE, NULL);
+		(void) gtf_worker_wait(Max(1, TimestampDifferenceMilliseconds(now, next)));
+	}
+
+	/* not 0, which would keep the postmaster from starting it again */
+	proc_exit(1);
+}

@@ -1,0 +1,440 @@
+/*-------------------------------------------------------------------------
+ *
+ * pool.c
+ *	  Lanes and executors of one database, as the dispatcher runs them.
+ *
+ * An executor is bound to one role for its life, so the pool is shared
+ * between owners by starting and retiring processes.  An owner that has work
+ * and no executor is hungry: an idle executor of somebody else is retired at
+ * once, a busy one (of the owner who has most) after its current task.
+ *
+ * Nothing here waits for a child.  A process that did not come up is found
+ * by its handle; what it said in its FATAL is in its slot.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "dispatcher.h"
+#include "executor.h"
+#include "settings.h"
+#include "worker.h"
+
+#define HUNGRY_MS			20	/* before a busy executor is retired */
+#define MAX_START_FAILURES	3
+#define FAIL_BATCH			500
+#define SHORTAGE_RETRY_MS	1000
+#define UNATTACHED_MS		30000
+
+/* A process that was started and has not taken a task yet. */
+typedef struct Launch
+{
+	BackgroundWorkerHandle *handle; /* NULL = none */
+	uint32		generation;
+	Oid			owner;
+} Launch;
+
+static MemoryContext pool_context;
+static int	my_db;
+static Launch *launches;
+static bool shortage_reported = false;
+static TimestampTz shortage_until = 0;
+
+void
+gtf_pool_init(MemoryContext context, int db)
+{
+	pool_context = context;
+	my_db = db;
+	launches = MemoryContextAllocZero(context,
+									  gtf_slot_count() * sizeof(Launch));
+}
+
+void
+gtf_pool_feed(Dispatcher *d)
+{
+	int			n;
+	OwnerQueue **owners = gtf_queue_owners(&n);
+
+	for (int i = 0; i < n; i++)
+	{
+		OwnerQueue *queue = owners[i];
+		GtfTaskRef	ref;
+
+		if (queue->count == 0)
+			continue;
+		if (queue->lane < 0)
+			queue->lane = gtf_lane_open(my_db, queue->owner);
+		if (queue->lane < 0)
+			continue;			/* all lanes taken: when one becomes free */
+		while (gtf_queue_peek(queue, &ref))
+		{
+			GtfTaskRef	back = ref;
+
+			if (gtf_lane_put(queue->lane, &back))
+			{
+				gtf_queue_pop(queue);
+				continue;
+			}
+			if (gtf_id_equal(&back.id, &ref.id))
+				break;			/* full of earlier ones */
+			gtf_queue_pop(queue);
+			gtf_queue_push(queue, &back);
+		}
+		(void) gtf_lane_wake(queue->lane, gtf_lane_count(queue->lane));
+	}
+	pfree(owners);
+}
+
+void
+gtf_pool_recall(void)
+{
+	int			n;
+	OwnerQueue **owners = gtf_queue_owners(&n);
+	GtfTaskRef *refs = palloc(GTF_LANE_SIZE * sizeof(GtfTaskRef));
+
+	for (int i = 0; i < n; i++)
+	{
+		if (owners[i]->lane >= 0)
+		{
+			int			taken = gtf_lane_take_all(owners[i]->lane, refs);
+
+			for (int r = 0; r < taken; r++)
+				gtf_queue_return(&refs[r]);
+		}
+	}
+	pfree(refs);
+	pfree(owners);
+}
+
+/* Everything this owner has waiting ends with this error. */
+static void
+fail_owner(Dispatcher *d, OwnerQueue *queue, int sqlerrcode, const char *message)
+{
+	GtfTaskRef *refs = palloc(FAIL_BATCH * sizeof(GtfTaskRef));
+	GtfTaskRef	ref;
+	int			n = 0;
+
+	if (queue->lane >= 0)
+		n = gtf_lane_take_all(queue->lane, refs);
+	while (n < FAIL_BATCH && gtf_queue_peek(queue, &ref))
+	{
+		refs[n++] = ref;
+		gtf_queue_pop(queue);
+	}
+	PG_TRY();
+	{
+		gtf_settle_fail(refs, n, sqlerrcode, message);
+	}
+	PG_CATCH();
+	{
+		/* nothing is lost: try again in the next round */
+		for (int i = 0; i < n; i++)
+			gtf_queue_return(&refs[i]);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (queue->count > 0)
+		gtf_dispatcher_look_at(d, d->now);
+	pfree(refs);
+}
+
+/*
+ * May this owner have an executor here?  Returns NULL, or why not, with the
+ * SQLSTATE.
+ */
+static char *
+check_owner(Oid owner, bool *can_login, bool *is_superuser, int *sqlerrcode)
+{
+	MemoryContext context = CurrentMemoryContext;
+	HeapTuple	tuple;
+	char	   *why = NULL;
+
+	gtf_tx_begin();
+	MemoryContextSwitchTo(context);
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
+	if (!HeapTupleIsValid(tuple))
+	{
+		why = psprintf("role \"%u\" does not exist", owner);
+		*sqlerrcode = ERRCODE_UNDEFINED_OBJECT;
+	}
+	else
+	{
+		Form_pg_authid form = (Form_pg_authid) GETSTRUCT(tuple);
+
+		*can_login = form->rolcanlogin;
+		*is_superuser = form->rolsuper;
+		if (!form->rolsuper &&
+			object_aclcheck(DatabaseRelationId, MyDatabaseId, owner,
+							ACL_CONNECT) != ACLCHECK_OK)
+		{
+			why = psprintf("role \"%s\" does not have CONNECT privilege on the database",
+						   NameStr(form->rolname));
+			*sqlerrcode = ERRCODE_INSUFFICIENT_PRIVILEGE;
+		}
+		ReleaseSysCache(tuple);
+	}
+	(void) gtf_tx_commit(false);
+	MemoryContextSwitchTo(context);
+	return why;
+}
+
+/* False when no process can be had now. */
+static bool
+launch(Dispatcher *d, OwnerQueue *queue, bool can_login, bool is_superuser)
+{
+	GtfExecutorStart start;
+	MemoryContext old;
+	int			slot;
+
+	slot = gtf_slot_reserve(my_db, queue->owner, queue->lane, &start.generation);
+	if (slot < 0)
+		return false;
+	start.slot = slot;
+	start.database = MyDatabaseId;
+	start.role = queue->owner;
+	start.can_login = can_login;
+	start.is_superuser = is_superuser;
+
+	old = MemoryContextSwitchTo(pool_context);
+	if (launches[slot].handle)
+		pfree(launches[slot].handle);
+	launches[slot].handle = NULL;
+	if (!gtf_worker_start(GTF_WORKER_EXECUTOR, MyDatabaseId, Int32GetDatum(slot),
+						  &start, sizeof(start), &launches[slot].handle))
+	{
+		launches[slot].handle = NULL;
+		(void) gtf_slot_release_unattached(slot, start.generation);
+		MemoryContextSwitchTo(old);
+		return false;
+	}
+	MemoryContextSwitchTo(old);
+	launches[slot].generation = start.generation;
+	launches[slot].owner = queue->owner;
+	queue->executors++;
+	queue->launching++;
+	return true;
+}
+
+/* See what became of the processes that were started. */
+static void
+watch_launches(Dispatcher *d)
+{
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		Launch	   *l = &launches[i];
+		GtfSlotInfo info;
+		bool		alive;
+		pid_t		pid;
+		OwnerQueue *queue;
+
+		alive = gtf_slot_info(i, &info);
+		if (l->handle == NULL)
+		{
+			/* started by a dispatcher that is gone, and never came up */
+			if (alive && info.database == MyDatabaseId &&
+				info.state == GTF_SLOT_LAUNCHING && info.pid == 0 &&
+				TimestampDifferenceExceeds(info.launched_at, d->now, UNATTACHED_MS))
+				(void) gtf_slot_release_unattached(i, info.generation);
+			continue;
+		}
+		queue = gtf_queue_owner(l->owner);
+		if (alive && info.generation == l->generation &&
+			info.state != GTF_SLOT_LAUNCHING)
+		{
+			queue->start_failures = 0;
+			pfree(l->handle);
+			l->handle = NULL;
+			continue;
+		}
+		if (GetBackgroundWorkerPid(l->handle, &pid) != BGWH_STOPPED)
+			continue;
+
+		/* gone: before it took anything, or after a short life */
+		pfree(l->handle);
+		l->handle = NULL;
+		if (alive && info.generation == l->generation &&
+			gtf_slot_release_unattached(i, l->generation))
+		{
+			queue->start_failures++;
+			if (queue->start_failures >= MAX_START_FAILURES)
+			{
+				char	   *message = psprintf("could not start an executor: %s",
+											   info.start_error[0] != '\0' ?
+											   info.start_error : "the process ended early");
+
+				fail_owner(d, queue, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message);
+				queue->start_failures = 0;
+			}
+		}
+	}
+}
+
+static void
+report_shortage(Dispatcher *d)
+{
+	if (!shortage_reported)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no background worker slot is free for a gtf executor"),
+				 errdetail("Tasks stay pending until one is."),
+				 errhint("Raise max_worker_processes, or gtf.max_slots.")));
+	shortage_reported = true;
+	shortage_until = TimestampTzPlusMilliseconds(d->now, SHORTAGE_RETRY_MS);
+	gtf_dispatcher_look_at(d, shortage_until);
+}
+
+/* Make room for a hungry owner.  True if an executor is on its way out. */
+static bool
+retire_one(Dispatcher *d, const OwnerQueue *hungry, bool busy_too)
+{
+	GtfSlotInfo info;
+	int			victim = -1;
+	uint32		victim_generation = 0;
+	int			victim_rank = -1;
+
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		OwnerQueue *queue;
+		int			rank;
+
+		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId ||
+			info.role == hungry->owner)
+			continue;
+		if (info.retiring)
+			return true;
+		queue = gtf_queue_owner(info.role);
+		if (info.state == GTF_SLOT_IDLE &&
+			(queue->lane < 0 || gtf_lane_count(queue->lane) == 0))
+			rank = 10000;
+		else if (busy_too && (info.state == GTF_SLOT_RUNNING ||
+							  info.state == GTF_SLOT_FINISHING ||
+							  info.state == GTF_SLOT_IDLE))
+			rank = queue->executors;
+		else
+			continue;
+		if (rank > victim_rank)
+		{
+			victim = i;
+			victim_rank = rank;
+			victim_generation = info.generation;
+		}
+	}
+	if (victim < 0)
+		return false;
+	gtf_slot_retire(victim, victim_generation);
+	return true;
+}
+
+void
+gtf_pool_adjust(Dispatcher *d)
+{
+	int			n;
+	OwnerQueue **owners;
+	int			total = 0;
+	GtfSlotInfo info;
+
+	watch_launches(d);
+
+	owners = gtf_queue_owners(&n);
+	for (int i = 0; i < n; i++)
+		owners[i]->executors = owners[i]->idle = owners[i]->launching = 0;
+	pfree(owners);
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		OwnerQueue *queue;
+
+		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId ||
+			info.state == GTF_SLOT_LOST)
+			continue;
+		total++;
+		if (info.retiring)
+			continue;
+		queue = gtf_queue_owner(info.role);
+		queue->executors++;
+		if (info.state == GTF_SLOT_IDLE)
+			queue->idle++;
+		else if (info.state == GTF_SLOT_LAUNCHING)
+			queue->launching++;
+	}
+
+	owners = gtf_queue_owners(&n);
+	for (int i = 0; i < n; i++)
+	{
+		OwnerQueue *queue = owners[i];
+		int			waiting = queue->count +
+			(queue->lane >= 0 ? gtf_lane_count(queue->lane) : 0);
+		int			wanted;
+		bool		can_login = true;
+		bool		is_superuser = false;
+		int			sqlerrcode = 0;
+		char	   *why;
+
+		if (waiting == 0)
+		{
+			queue->hungry_since = 0;
+			if (queue->executors == 0)
+			{
+				/* nothing left of this owner */
+				if (queue->lane >= 0)
+					gtf_lane_close(queue->lane);
+				gtf_queue_drop_owner(queue);
+			}
+			continue;
+		}
+		if (queue->lane < 0)
+			continue;
+		wanted = waiting - queue->idle - queue->launching;
+		if (wanted <= 0 || queue->executors >= gtf_max_executors)
+		{
+			queue->hungry_since = 0;
+			continue;
+		}
+
+		if (total >= gtf_max_executors)
+		{
+			/* only who has none takes from others */
+			if (queue->executors > 0)
+				continue;
+			if (queue->hungry_since == 0)
+				queue->hungry_since = d->now;
+			(void) retire_one(d, queue,
+							  TimestampDifferenceExceeds(queue->hungry_since,
+														 d->now, HUNGRY_MS));
+			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, HUNGRY_MS));
+			continue;
+		}
+		if (d->now < shortage_until)
+		{
+			gtf_dispatcher_look_at(d, shortage_until);
+			continue;
+		}
+		why = check_owner(queue->owner, &can_login, &is_superuser, &sqlerrcode);
+		if (why)
+		{
+			fail_owner(d, queue, sqlerrcode, why);
+			continue;
+		}
+		while (wanted-- > 0 && total < gtf_max_executors)
+		{
+			if (!launch(d, queue, can_login, is_superuser))
+			{
+				report_shortage(d);
+				break;
+			}
+			shortage_reported = false;
+			total++;
+			queue->hungry_since = 0;
+		}
+	}
+	pfree(owners);
+}

@@ -1,0 +1,30 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.h
+ *	  Every setting of gtf.  The variable of gtf.x is gtf_x.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GTF_SETTINGS_H
+#define GTF_SETTINGS_H
+
+extern char *gtf_admin_role;
+extern char *gtf_app_user;
+extern int	gtf_crash_limit;
+extern bool gtf_enabled;
+extern int	gtf_executor_idle_timeout;	/* s */
+extern int	gtf_executor_max_memory;	/* kB, 0 = no limit */
+extern int	gtf_executor_max_tasks; /* 0 = no limit */
+extern int	gtf_max_databases;
+extern int	gtf_max_executors;
+extern int	gtf_max_slots;
+extern int	gtf_max_waiters;
+extern int	gtf_queue_memory;	/* kB */
+extern int	gtf_retry_delay_max;	/* s */
+extern bool gtf_show_stacktrace;
+extern bool gtf_synchronous_commit;
+
+/* Define them all; those that size shared memory only while preloading. */
+extern void gtf_settings_init(void);
+
+#endif							/* GTF_SETTINGS_H */

@@ -1,0 +1,242 @@
+/*-------------------------------------------------------------------------
+ *
+ * settle.c
+ *	  The dispatcher's part in the life of attempts: executors that are gone,
+ *	  starts to be recorded, tasks that cannot start.
+ *
+ * A slot is LOST only after its process has rolled back (the exit callback is
+ * registered before the connection, so it runs after the transaction is
+ * aborted).  The guarded write then tells whether the attempt had committed:
+ * if so it loses and there is nothing to do.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "dispatcher.h"
+#include "finish.h"
+#include "registry.h"
+#include "settings.h"
+#include "store.h"
+#include "worker.h"
+
+#define LONG_RUNNING_MS 100
+
+/* One lost attempt: its outcome and what follows, in one transaction. */
+static void
+settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker)
+{
+	GtfOutcome	outcome = {0};
+	GtfTaskRef	next = {0};
+	GtfTask    *task;
+	XLogRecPtr	lsn;
+	bool		written = false;
+
+	gtf_tx_begin();
+	task = gtf_store_task_fetch(&ref->id, (ItemPointer) &ref->tid);
+	if (task)
+	{
+		outcome.task_id = ref->id;
+		outcome.attempt = ref->attempt;
+		outcome.started_at = started_at;
+		outcome.ended_at = GetCurrentTimestamp();
+		outcome.worker = worker;
+		written = gtf_finish_lost(&outcome, task,
+								  gtf_type_by_version(task->type_version, true),
+								  ref, &next);
+	}
+	if (!written)
+	{
+		GtfLive		live;
+
+		/* it had committed; its row of gtf.live went with that commit */
+		if (gtf_store_live_get(&ref->id, &live) && live.attempt == ref->attempt)
+			gtf_store_live_delete(&ref->id);
+	}
+	lsn = gtf_tx_commit(false);
+
+	gtf_count(MyDatabaseId, GTF_COUNT_LOST, 1);
+	if (written)
+	{
+		ereport(LOG,
+				(errmsg("gtf task %s lost its executor in attempt %d",
+						gtf_id_text(&ref->id), ref->attempt)));
+		gtf_finish_tell(&outcome, lsn, &next);
+	}
+	else if (task)
+	{
+		/* the executor may have died between its commit and telling so */
+		outcome.status = GTF_SUCCESS;
+		gtf_finish_tell(&outcome, GetXLogInsertRecPtr(), NULL);
+	}
+}
+
+void
+gtf_settle_lost(Dispatcher *d)
+{
+	GtfSlotInfo info;
+
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId ||
+			info.state != GTF_SLOT_LOST)
+			continue;
+		if (info.body_running)
+		{
+			settle_attempt(&info.ref, info.started_at, 0);
+			gtf_slot_free_lost(i, info.generation);
+		}
+		else
+		{
+			/* it had not begun: the same attempt again */
+			gtf_slot_free_lost(i, info.generation);
+			gtf_queue_add(&info.ref, d->now, d->flushed);
+			gtf_dispatcher_look_at(d, d->now);
+		}
+	}
+}
+
+void
+gtf_settle_long_running(Dispatcher *d)
+{
+	GtfSlotInfo info;
+
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		TimestampTz due;
+
+		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId ||
+			info.state != GTF_SLOT_RUNNING || info.live_written)
+			continue;
+		if (!info.body_running)
+		{
+			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, LONG_RUNNING_MS));
+			continue;
+		}
+		due = TimestampTzPlusMilliseconds(info.started_at, LONG_RUNNING_MS);
+		if (due > d->now)
+			gtf_dispatcher_look_at(d, due);
+		else if (gtf_slot_live_begin(i, info.serial))
+		{
+			GtfLive		live = {0};
+
+			PG_TRY();
+			{
+				live.task_id = info.ref.id;
+				live.attempt = info.ref.attempt;
+				live.state = 'r';
+				live.since = info.started_at;
+				live.worker = info.pid;
+				gtf_tx_begin();
+				gtf_store_live_put(&live);
+				(void) gtf_tx_commit(false);
+			}
+			PG_FINALLY();
+			{
+				gtf_slot_live_end(i);
+			}
+			PG_END_TRY();
+		}
+	}
+}
+
+void
+gtf_settle_live(Dispatcher *d)
+{
+	List	   *all;
+	ListCell   *lc;
+	MemoryContext context = CurrentMemoryContext;
+
+	gtf_tx_begin();
+	MemoryContextSwitchTo(context);
+	all = gtf_store_live_all();
+	(void) gtf_tx_commit(false);
+	MemoryContextSwitchTo(context);
+
+	foreach(lc, all)
+	{
+		GtfLive    *live = lfirst(lc);
+		GtfSlotInfo info;
+		GtfTask    *task;
+		GtfTaskRef	ref = {0};
+		TransactionId xid;
+		bool		ended;
+
+		CHECK_FOR_INTERRUPTS();
+		(void) gtf_queue_known_add(&live->task_id);
+		/* with an executor that outlived the last dispatcher */
+		if (gtf_slot_find(&live->task_id, &info))
+			continue;
+
+		gtf_tx_begin();
+		MemoryContextSwitchTo(context);
+		task = gtf_store_task_fetch(&live->task_id, NULL);
+		ended = task == NULL ||
+			gtf_store_outcome_probe(&live->task_id, live->attempt, &xid) == GTF_PROBE_EXISTS;
+		if (ended)
+			gtf_store_live_delete(&live->task_id);
+		(void) gtf_tx_commit(false);
+		MemoryContextSwitchTo(context);
+		if (ended)
+			continue;
+
+		ref.id = task->id;
+		ref.tid = task->tid;
+		ref.owner = task->owner;
+		ref.type_version = task->type_version;
+		ref.priority = task->priority;
+		ref.expires_at = task->expires_at;
+		ref.attempt = live->attempt;
+		ref.due = live->since;
+		ref.flags = GTF_REF_HAS_LIVE;
+		if (live->state == 'r')
+			settle_attempt(&ref, live->since, live->worker);
+		else
+		{
+			/* it has been lost or failed before: do not let it crash us twice */
+			ref.flags |= GTF_REF_DURABLE_START;
+			gtf_queue_add(&ref, d->now, d->flushed);
+		}
+	}
+}
+
+void
+gtf_settle_fail(const GtfTaskRef *refs, int n, int sqlerrcode,
+				const char *message)
+{
+	GtfOutcome *outcomes = palloc0(n * sizeof(GtfOutcome));
+	bool	   *written = palloc0(n * sizeof(bool));
+	XLogRecPtr	lsn;
+
+	gtf_tx_begin();
+	for (int i = 0; i < n; i++)
+	{
+		GtfTask    *task = gtf_store_task_fetch(&refs[i].id,
+												(ItemPointer) &refs[i].tid);
+		GtfTaskRef	next;
+
+		if (task == NULL)
+			continue;
+		outcomes[i].task_id = refs[i].id;
+		outcomes[i].attempt = refs[i].attempt;
+		outcomes[i].ended_at = GetCurrentTimestamp();
+		outcomes[i].error_message = (char *) message;
+		outcomes[i].exception_type = (char *) gtf_condition_name(sqlerrcode);
+		written[i] = gtf_finish_failed(&outcomes[i], task, NULL, &refs[i],
+									   false, &next);
+	}
+	lsn = gtf_tx_commit(false);
+	for (int i = 0; i < n; i++)
+	{
+		if (written[i])
+			gtf_finish_tell(&outcomes[i], lsn, NULL);
+	}
+	gtf_count(MyDatabaseId, GTF_COUNT_FAILED, n);
+	pfree(outcomes);
+	pfree(written);
+}

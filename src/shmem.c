@@ -1,0 +1,632 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.c
+ *	  The shared segment: creation, database entries, submit ring, counters.
+ *
+ * Who writes what is said in shmem_layout.h, field by field.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+
+#include "settings.h"
+#include "shmem_layout.h"
+
+#define TRANCHE_NAME "gtf"
+
+Segment    *gtf_segment = NULL;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static int
+num_buckets(void)
+{
+	int			n = 64;
+
+	while (n < gtf_max_waiters)
+		n *= 2;
+	return n;
+}
+
+static int
+num_locks(void)
+{
+	return 2 + 3 * NUM_DATABASES + NUM_LANES + NUM_SLOTS;
+}
+
+static Size
+segment_size(void)
+{
+	Size		size = MAXALIGN(sizeof(Segment));
+
+	size = add_size(size, MAXALIGN(mul_size(NUM_DATABASES, sizeof(Database))));
+	size = add_size(size, MAXALIGN(mul_size(NUM_LANES, sizeof(Lane))));
+	size = add_size(size, MAXALIGN(mul_size(NUM_SLOTS, sizeof(Slot))));
+	size = add_size(size, MAXALIGN(mul_size(NUM_SLOTS, sizeof(pg_uuid_t))));
+	size = add_size(size, MAXALIGN(mul_size(gtf_max_waiters, sizeof(Waiter))));
+	size = add_size(size, MAXALIGN(mul_size(num_buckets(), sizeof(int))));
+	return size;
+}
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(segment_size());
+	RequestNamedLWLockTranche(TRANCHE_NAME, num_locks());
+}
+
+static void
+shmem_startup(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	gtf_segment = ShmemInitStruct("gtf", segment_size(), &found);
+	if (!found)
+	{
+		LWLockPadded *locks = GetNamedLWLockTranche(TRANCHE_NAME);
+		char	   *next = (char *) gtf_segment + MAXALIGN(sizeof(Segment));
+
+		memset(gtf_segment, 0, segment_size());
+		pg_atomic_init_u64(&gtf_segment->last_ticks, 0);
+		gtf_segment->lock = &(locks++)->lock;
+		gtf_segment->waiter_lock = &(locks++)->lock;
+
+		gtf_segment->databases = (Database *) next;
+		next += MAXALIGN(NUM_DATABASES * sizeof(Database));
+		for (int i = 0; i < NUM_DATABASES; i++)
+		{
+			Database   *db = &gtf_segment->databases[i];
+
+			db->lock = &(locks++)->lock;
+			db->submit_lock = &(locks++)->lock;
+			db->done_lock = &(locks++)->lock;
+			pg_atomic_init_u64(&db->flush_requested, 0);
+			pg_atomic_init_u32(&db->waiting_executors, 0);
+			for (int c = 0; c < GTF_NUM_COUNTERS; c++)
+				pg_atomic_init_u64(&db->counters[c], 0);
+		}
+
+		gtf_segment->lanes = (Lane *) next;
+		next += MAXALIGN(NUM_LANES * sizeof(Lane));
+		for (int i = 0; i < NUM_LANES; i++)
+			gtf_segment->lanes[i].lock = &(locks++)->lock;
+
+		gtf_segment->slots = (Slot *) next;
+		next += MAXALIGN(NUM_SLOTS * sizeof(Slot));
+		for (int i = 0; i < NUM_SLOTS; i++)
+		{
+			gtf_segment->slots[i].lock = &(locks++)->lock;
+			pg_atomic_init_u32(&gtf_segment->slots[i].progress_changes, 0);
+		}
+
+		gtf_segment->running = (pg_uuid_t *) next;
+		next += MAXALIGN(NUM_SLOTS * sizeof(pg_uuid_t));
+
+		gtf_segment->waiters = (Waiter *) next;
+		next += MAXALIGN(gtf_max_waiters * sizeof(Waiter));
+		for (int i = 0; i < gtf_max_waiters; i++)
+			gtf_segment->waiters[i].next = i + 1 < gtf_max_waiters ? i + 1 : -1;
+
+		gtf_segment->buckets = (int *) next;
+		gtf_segment->num_buckets = num_buckets();
+		for (int i = 0; i < gtf_segment->num_buckets; i++)
+			gtf_segment->buckets[i] = -1;
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+gtf_shmem_init(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+}
+
+bool
+gtf_shmem_available(void)
+{
+	return gtf_segment != NULL;
+}
+
+void
+gtf_shmem_require(void)
+{
+	if (gtf_segment == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("gtf must be loaded via shared_preload_libraries"),
+				 errhint("Add gtf to shared_preload_libraries and restart the server.")));
+}
+
+uint64
+gtf_shmem_next_ticks(uint64 now)
+{
+	uint64		last = pg_atomic_read_u64(&gtf_segment->last_ticks);
+
+	for (;;)
+	{
+		uint64		next = Max(now, last + 1);
+
+		if (pg_atomic_compare_exchange_u64(&gtf_segment->last_ticks,
+										   &last, next))
+			return next;
+	}
+}
+
+void
+gtf_shmem_raise_ticks(uint64 ticks)
+{
+	uint64		last = pg_atomic_read_u64(&gtf_segment->last_ticks);
+
+	while (last < ticks)
+	{
+		if (pg_atomic_compare_exchange_u64(&gtf_segment->last_ticks,
+										   &last, ticks))
+			return;
+	}
+}
+
+/* ---- launcher ---- */
+
+static void
+launcher_detach(int code, Datum arg)
+{
+	LWLockAcquire(gtf_segment->lock, LW_EXCLUSIVE);
+	gtf_segment->launcher = NULL;
+	gtf_segment->launcher_pid = 0;
+	LWLockRelease(gtf_segment->lock);
+}
+
+void
+gtf_launcher_attach(void)
+{
+	LWLockAcquire(gtf_segment->lock, LW_EXCLUSIVE);
+	gtf_segment->launcher = MyProc;
+	gtf_segment->launcher_pid = MyProcPid;
+	gtf_segment->launcher_start = GetCurrentTimestamp();
+	LWLockRelease(gtf_segment->lock);
+	before_shmem_exit(launcher_detach, (Datum) 0);
+}
+
+int
+gtf_launcher_pid(TimestampTz *started)
+{
+	int			pid;
+
+	LWLockAcquire(gtf_segment->lock, LW_SHARED);
+	pid = gtf_segment->launcher_pid;
+	if (started)
+		*started = gtf_segment->launcher_start;
+	LWLockRelease(gtf_segment->lock);
+	return pid;
+}
+
+void
+gtf_launcher_wake(void)
+{
+	PGPROC	   *proc;
+
+	LWLockAcquire(gtf_segment->lock, LW_SHARED);
+	proc = gtf_segment->launcher;
+	LWLockRelease(gtf_segment->lock);
+	if (proc)
+		SetLatch(&proc->procLatch);
+}
+
+/* ---- databases ---- */
+
+/* Without a lock: an entry changes its database only when all are done. */
+int
+gtf_db_find(Oid database)
+{
+	for (int i = 0; i < NUM_DATABASES; i++)
+	{
+		if (gtf_segment->databases[i].oid == database)
+			return i;
+	}
+	return -1;
+}
+
+static int
+db_find_or_make(Oid database)
+{
+	int			found;
+
+	LWLockAcquire(gtf_segment->lock, LW_EXCLUSIVE);
+	found = gtf_db_find(database);
+	if (found < 0)
+	{
+		found = gtf_db_find(InvalidOid);
+		if (found >= 0)
+		{
+			Database   *db = &gtf_segment->databases[found];
+
+			LWLockAcquire(db->lock, LW_EXCLUSIVE);
+			db->wanted = false;
+			db->blocks = 0;
+			db->exit_reason = GTF_EXIT_UNKNOWN;
+			db->submit_head = db->submit_tail = 0;
+			db->done_head = db->done_tail = 0;
+			db->scan_wanted = false;
+			pg_atomic_write_u64(&db->flush_requested, 0);
+			pg_atomic_write_u32(&db->waiting_executors, 0);
+			for (int c = 0; c < GTF_NUM_COUNTERS; c++)
+				pg_atomic_write_u64(&db->counters[c], 0);
+			db->oid = database;
+			LWLockRelease(db->lock);
+		}
+	}
+	LWLockRelease(gtf_segment->lock);
+	return found;
+}
+
+/* Free an entry that nobody needs any more. */
+static void
+db_free_if_unused(int i)
+{
+	Database   *db = &gtf_segment->databases[i];
+	bool		used = false;
+
+	LWLockAcquire(gtf_segment->lock, LW_EXCLUSIVE);
+	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	for (int s = 0; s < NUM_SLOTS; s++)
+	{
+		if (gtf_segment->slots[s].state != GTF_SLOT_FREE &&
+			gtf_segment->slots[s].database_oid == db->oid)
+			used = true;
+	}
+	if (!db->wanted && db->blocks == 0 && db->dispatcher == NULL &&
+		db->flusher == NULL && !used)
+	{
+		for (int l = 0; l < NUM_LANES; l++)
+		{
+			Lane	   *lane = &gtf_segment->lanes[l];
+
+			LWLockAcquire(lane->lock, LW_EXCLUSIVE);
+			if (lane->database == i)
+			{
+				lane->owner = InvalidOid;
+				lane->count = 0;
+			}
+			LWLockRelease(lane->lock);
+		}
+		db->oid = InvalidOid;
+	}
+	LWLockRelease(db->lock);
+	LWLockRelease(gtf_segment->lock);
+}
+
+bool
+gtf_db_want(Oid database)
+{
+	int			i = db_find_or_make(database);
+
+	if (i < 0)
+		return false;
+	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
+	gtf_segment->databases[i].wanted = true;
+	LWLockRelease(gtf_segment->databases[i].lock);
+	return true;
+}
+
+void
+gtf_db_unwant(Oid database)
+{
+	int			i = gtf_db_find(database);
+
+	if (i < 0)
+		return;
+	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
+	gtf_segment->databases[i].wanted = false;
+	LWLockRelease(gtf_segment->databases[i].lock);
+	db_free_if_unused(i);
+}
+
+bool
+gtf_db_info(int i, GtfDatabaseInfo *info)
+{
+	Database   *db;
+
+	if (i < 0 || i >= NUM_DATABASES)
+		return false;
+	db = &gtf_segment->databases[i];
+	LWLockAcquire(db->lock, LW_SHARED);
+	info->database = db->oid;
+	info->wanted = db->wanted;
+	info->blocked = db->blocks > 0;
+	info->dispatcher_pid = db->dispatcher_pid;
+	info->flusher_pid = db->flusher_pid;
+	info->dispatcher_start = db->dispatcher_start;
+	info->flusher_start = db->flusher_start;
+	info->exit_reason = db->exit_reason;
+	LWLockRelease(db->lock);
+	return OidIsValid(info->database);
+}
+
+bool
+gtf_db_block(Oid database)
+{
+	int			i = db_find_or_make(database);
+
+	if (i < 0)
+		return false;
+	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
+	gtf_segment->databases[i].blocks++;
+	LWLockRelease(gtf_segment->databases[i].lock);
+	return true;
+}
+
+void
+gtf_db_unblock(Oid database)
+{
+	int			i = gtf_db_find(database);
+
+	if (i < 0)
+		return;
+	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
+	if (gtf_segment->databases[i].blocks > 0)
+		gtf_segment->databases[i].blocks--;
+	LWLockRelease(gtf_segment->databases[i].lock);
+	db_free_if_unused(i);
+}
+
+bool
+gtf_db_is_blocked(int i)
+{
+	bool		blocked;
+
+	LWLockAcquire(gtf_segment->databases[i].lock, LW_SHARED);
+	blocked = gtf_segment->databases[i].blocks > 0;
+	LWLockRelease(gtf_segment->databases[i].lock);
+	return blocked;
+}
+
+int
+gtf_db_worker_pids(Oid database, int *pids, int max)
+{
+	int			n = 0;
+	int			i = gtf_db_find(database);
+
+	for (int s = 0; s < NUM_SLOTS && n < max; s++)
+	{
+		Slot	   *slot = &gtf_segment->slots[s];
+
+		LWLockAcquire(slot->lock, LW_SHARED);
+		if (slot->database_oid == database && slot->pid != 0)
+			pids[n++] = slot->pid;
+		LWLockRelease(slot->lock);
+	}
+	if (i >= 0)
+	{
+		Database   *db = &gtf_segment->databases[i];
+
+		LWLockAcquire(db->lock, LW_SHARED);
+		if (db->flusher_pid != 0 && n < max)
+			pids[n++] = db->flusher_pid;
+		if (db->dispatcher_pid != 0 && n < max)
+			pids[n++] = db->dispatcher_pid;
+		LWLockRelease(db->lock);
+	}
+	return n;
+}
+
+int
+gtf_dispatcher_attach(Oid database)
+{
+	int			i = db_find_or_make(database);
+	Database   *db;
+	bool		ok;
+
+	if (i < 0)
+		return -1;
+	db = &gtf_segment->databases[i];
+	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	ok = db->dispatcher == NULL && db->blocks == 0;
+	if (ok)
+	{
+		db->dispatcher = MyProc;
+		db->dispatcher_pid = MyProcPid;
+		db->dispatcher_start = GetCurrentTimestamp();
+		db->exit_reason = GTF_EXIT_UNKNOWN;
+	}
+	LWLockRelease(db->lock);
+	if (!ok)
+		return -1;
+
+	/* The new dispatcher reads the table from its beginning. */
+	LWLockAcquire(db->submit_lock, LW_EXCLUSIVE);
+	db->submit_head = db->submit_tail;
+	db->scan_wanted = false;
+	LWLockRelease(db->submit_lock);
+	return i;
+}
+
+void
+gtf_dispatcher_detach(int i, GtfDispatcherExit reason)
+{
+	Database   *db = &gtf_segment->databases[i];
+
+	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	if (db->dispatcher == MyProc)
+	{
+		db->dispatcher = NULL;
+		db->dispatcher_pid = 0;
+		db->exit_reason = reason;
+	}
+	LWLockRelease(db->lock);
+	gtf_launcher_wake();
+}
+
+bool
+gtf_flusher_attach(int i)
+{
+	Database   *db = &gtf_segment->databases[i];
+	bool		ok;
+
+	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	ok = db->flusher == NULL && db->blocks == 0 && OidIsValid(db->oid);
+	if (ok)
+	{
+		db->flusher = MyProc;
+		db->flusher_pid = MyProcPid;
+		db->flusher_start = GetCurrentTimestamp();
+	}
+	LWLockRelease(db->lock);
+	return ok;
+}
+
+void
+gtf_flusher_detach(int i)
+{
+	Database   *db = &gtf_segment->databases[i];
+
+	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	if (db->flusher == MyProc)
+	{
+		db->flusher = NULL;
+		db->flusher_pid = 0;
+	}
+	LWLockRelease(db->lock);
+	gtf_dispatcher_wake(i);
+}
+
+void
+gtf_dispatcher_wake(int i)
+{
+	/* a pointer is read at once; a stale one wakes the wrong process */
+	PGPROC	   *proc = gtf_segment->databases[i].dispatcher;
+
+	if (proc)
+		SetLatch(&proc->procLatch);
+}
+
+void
+gtf_flusher_wake(int i)
+{
+	PGPROC	   *proc = gtf_segment->databases[i].flusher;
+
+	if (proc)
+		SetLatch(&proc->procLatch);
+}
+
+/* ---- submit ring ---- */
+
+static void
+want_scan(Database *db, const pg_uuid_t *id)
+{
+	if (!db->scan_wanted || gtf_id_compare(id, &db->scan_from) < 0)
+		db->scan_from = *id;
+	db->scan_wanted = true;
+}
+
+static void
+wake_or_launch(int i, Oid database)
+{
+	if (i >= 0 && gtf_segment->databases[i].dispatcher != NULL)
+		gtf_dispatcher_wake(i);
+	else if (gtf_db_want(database))
+		gtf_launcher_wake();
+}
+
+void
+gtf_submitted_push(Oid database, const GtfTaskRef *refs, int n)
+{
+	int			i = gtf_db_find(database);
+
+	if (i >= 0)
+	{
+		Database   *db = &gtf_segment->databases[i];
+
+		LWLockAcquire(db->submit_lock, LW_EXCLUSIVE);
+		for (int r = 0; r < n; r++)
+		{
+			if (db->submit_tail - db->submit_head < GTF_SUBMIT_RING_SIZE)
+				db->submitted[db->submit_tail++ % GTF_SUBMIT_RING_SIZE] = refs[r];
+			else
+				want_scan(db, &refs[r].id);
+		}
+		LWLockRelease(db->submit_lock);
+		pg_atomic_fetch_add_u64(&db->counters[GTF_COUNT_SUBMITTED], n);
+	}
+	wake_or_launch(i, database);
+}
+
+void
+gtf_submitted_scan_from(Oid database, const pg_uuid_t *id)
+{
+	int			i = gtf_db_find(database);
+
+	if (i >= 0)
+	{
+		Database   *db = &gtf_segment->databases[i];
+
+		LWLockAcquire(db->submit_lock, LW_EXCLUSIVE);
+		want_scan(db, id);
+		LWLockRelease(db->submit_lock);
+	}
+	wake_or_launch(i, database);
+}
+
+int
+gtf_submitted_pop(int i, GtfTaskRef *refs, int max)
+{
+	Database   *db = &gtf_segment->databases[i];
+	int			n = 0;
+
+	/* Looked at again after the latch is reset, so a stale view is fine. */
+	if (db->submit_head == db->submit_tail)
+		return 0;
+	LWLockAcquire(db->submit_lock, LW_EXCLUSIVE);
+	while (n < max && db->submit_head < db->submit_tail)
+		refs[n++] = db->submitted[db->submit_head++ % GTF_SUBMIT_RING_SIZE];
+	LWLockRelease(db->submit_lock);
+	return n;
+}
+
+bool
+gtf_submitted_scan_wanted(int i, pg_uuid_t *from)
+{
+	Database   *db = &gtf_segment->databases[i];
+	bool		wanted;
+
+	if (!db->scan_wanted)
+		return false;
+	LWLockAcquire(db->submit_lock, LW_EXCLUSIVE);
+	wanted = db->scan_wanted;
+	*from = db->scan_from;
+	db->scan_wanted = false;
+	LWLockRelease(db->submit_lock);
+	return wanted;
+}
+
+/* ---- counters ---- */
+
+void
+gtf_count(Oid database, GtfCounter counter, uint64 n)
+{
+	int			i = gtf_db_find(database);
+
+	if (i >= 0)
+		pg_atomic_fetch_add_u64(&gtf_segment->databases[i].counters[counter], n);
+}
+
+uint64
+gtf_counter(int i, GtfCounter counter)
+{
+	return pg_atomic_read_u64(&gtf_segment->databases[i].counters[counter]);
+}

@@ -1,0 +1,321 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.h
+ *	  The shared segment: databases, rings, lanes, slots, waiters.
+ *
+ * What must survive a process is here.  Only shmem*.c take its locks and see
+ * its layout; everyone else calls these functions, each of which is a few
+ * assignments under one lock: no palloc, no ereport, no catalog, no I/O.
+ *
+ * Life of a reference to a task:
+ *
+ *	  submit ring --dispatcher--> its memory --> lane --executor--> slot
+ *	  --> done ring --flusher--> waiters
+ *
+ * A reference is in exactly one of these places.  Lock order: database,
+ * lane, slot; the waiters' lock is taken alone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GTF_SHMEM_H
+#define GTF_SHMEM_H
+
+#include "access/xlogdefs.h"
+#include "storage/proc.h"
+
+#include "task.h"
+
+#define GTF_SUBMIT_RING_SIZE	4096
+#define GTF_DONE_RING_SIZE		4096
+#define GTF_LANE_SIZE			64
+#define GTF_APP_USER_SHOWN		64
+#define GTF_START_ERROR_SIZE	256
+
+/* What the dispatcher must know of a task to hand it out. */
+typedef struct GtfTaskRef
+{
+	pg_uuid_t	id;
+	TimestampTz due;			/* sorts within a priority; start not before */
+	XLogRecPtr	lsn;			/* start not before WAL is flushed to here */
+	TimestampTz expires_at;		/* 0 = never */
+	Oid			owner;
+	int32		type_version;
+	int32		priority;
+	int32		attempt;		/* the next one */
+	ItemPointerData tid;		/* hint: where the row of gtf.tasks is */
+	uint16		flags;
+} GtfTaskRef;
+
+#define GTF_REF_DURABLE_START	0x0001	/* write the start before the body */
+#define GTF_REF_HAS_LIVE		0x0002	/* a row of gtf.live exists */
+
+/* Order of starting: priority, then due time, then submission. */
+static inline int
+gtf_ref_compare(const GtfTaskRef *a, const GtfTaskRef *b)
+{
+	if (a->priority != b->priority)
+		return a->priority > b->priority ? -1 : 1;
+	if (a->due != b->due)
+		return a->due < b->due ? -1 : 1;
+	return gtf_id_compare(&a->id, &b->id);
+}
+
+/*
+ * State of a slot.  Who may leave it for what:
+ *
+ *	FREE		dispatcher -> LAUNCHING
+ *	LAUNCHING	executor that attaches -> IDLE; dispatcher, when the process
+ *				could not be started -> FREE
+ *	IDLE		executor -> RUNNING (takes from its lane), -> FREE (leaves)
+ *	RUNNING		executor -> FINISHING, -> IDLE (nothing to do for that task);
+ *				its exit callback -> LOST
+ *	FINISHING	executor -> IDLE; its exit callback -> LOST
+ *	LOST		dispatcher, after it has settled the attempt -> FREE
+ *
+ * All under the slot's lock.
+ */
+typedef enum GtfSlotState
+{
+	GTF_SLOT_FREE = 0,
+	GTF_SLOT_LAUNCHING,
+	GTF_SLOT_IDLE,
+	GTF_SLOT_RUNNING,
+	GTF_SLOT_FINISHING,
+	GTF_SLOT_LOST
+} GtfSlotState;
+
+/* Formats of a progress report. */
+#define GTF_PROGRESS_NONE		0
+#define GTF_PROGRESS_COUNT		'c' /* current */
+#define GTF_PROGRESS_RATIO		'r' /* current of total */
+#define GTF_PROGRESS_FRACTION	'f' /* fraction */
+
+typedef struct GtfProgress
+{
+	char		kind;
+	int64		current;
+	int64		total;
+	double		fraction;
+} GtfProgress;
+
+/* A consistent copy of a slot. */
+typedef struct GtfSlotInfo
+{
+	int			index;
+	uint32		generation;
+	GtfSlotState state;
+	Oid			database;
+	Oid			role;
+	int			pid;
+	TimestampTz launched_at;
+	TimestampTz process_start;
+	uint64		processed;
+	uint64		failed;
+	bool		waiting;		/* its body sits in gtf_wait */
+	bool		retiring;
+	/* valid in RUNNING, FINISHING and LOST */
+	uint64		serial;			/* counts the tasks of this slot */
+	GtfTaskRef	ref;
+	TimestampTz started_at;
+	bool		body_running;	/* else still being fetched: shown as pending */
+	bool		live_written;	/* the start is in gtf.live */
+	GtfProgress progress;
+	char		start_error[GTF_START_ERROR_SIZE];
+} GtfSlotInfo;
+
+/* Background workers other than executors. */
+typedef enum GtfWorkerKind
+{
+	GTF_WORKER_LAUNCHER,
+	GTF_WORKER_DISPATCHER,
+	GTF_WORKER_FLUSHER,
+	GTF_WORKER_EXECUTOR
+} GtfWorkerKind;
+
+/* Why a dispatcher has left, for the launcher. */
+typedef enum GtfDispatcherExit
+{
+	GTF_EXIT_UNKNOWN = 0,		/* error: start again, with a back-off */
+	GTF_EXIT_NO_EXTENSION,		/* nothing to do there until told */
+	GTF_EXIT_RESTART			/* wants to be started again at once */
+} GtfDispatcherExit;
+
+typedef struct GtfDatabaseInfo
+{
+	Oid			database;
+	bool		wanted;			/* start a dispatcher */
+	bool		blocked;		/* a command needs the database without us */
+	int			dispatcher_pid; /* 0 = none */
+	int			flusher_pid;
+	TimestampTz dispatcher_start;
+	TimestampTz flusher_start;
+	GtfDispatcherExit exit_reason;
+} GtfDatabaseInfo;
+
+/* ---- segment ---- */
+extern void gtf_shmem_init(void);	/* in _PG_init, while preloading */
+extern bool gtf_shmem_available(void);
+
+/* ERROR 55000 that names shared_preload_libraries unless preloaded. */
+extern void gtf_shmem_require(void);
+
+/* A tick not given to anyone before, at least that of now. */
+extern uint64 gtf_shmem_next_ticks(uint64 now);
+
+/* Make sure that later ticks are above these. */
+extern void gtf_shmem_raise_ticks(uint64 ticks);
+
+/* ---- launcher ---- */
+extern void gtf_launcher_attach(void);
+extern int	gtf_launcher_pid(TimestampTz *started);
+extern void gtf_launcher_wake(void);
+
+/* ---- databases (an index into the table of entries, -1 = none) ---- */
+extern int	gtf_db_find(Oid database);
+
+/* Ask for a dispatcher; false if the table of databases is full. */
+extern bool gtf_db_want(Oid database);
+extern void gtf_db_unwant(Oid database);
+extern bool gtf_db_info(int db, GtfDatabaseInfo *info);
+
+/*
+ * Keep all gtf workers out of a database.  Counted; a block whose process is
+ * gone no longer counts.
+ */
+extern bool gtf_db_block(Oid database);
+extern void gtf_db_unblock(Oid database);
+
+/*
+ * Process ids of all gtf workers of a database (dispatcher last), for
+ * signalling; returns how many.
+ */
+extern int	gtf_db_worker_pids(Oid database, int *pids, int max);
+
+extern int	gtf_dispatcher_attach(Oid database);	/* -1: there is one, or
+													 * blocked */
+extern void gtf_dispatcher_detach(int db, GtfDispatcherExit reason);
+extern bool gtf_flusher_attach(int db);
+extern void gtf_flusher_detach(int db);
+extern void gtf_dispatcher_wake(int db);
+extern void gtf_flusher_wake(int db);
+extern bool gtf_db_is_blocked(int db);
+
+/* ---- submit ring: backends write at commit, the dispatcher reads ---- */
+
+/* Never fails: what does not fit is left to a scan from its lowest id. */
+extern void gtf_submitted_push(Oid database, const GtfTaskRef *refs, int n);
+
+/* Ask the dispatcher to look at the table from this id on. */
+extern void gtf_submitted_scan_from(Oid database, const pg_uuid_t *id);
+extern int	gtf_submitted_pop(int db, GtfTaskRef *refs, int max);
+extern bool gtf_submitted_scan_wanted(int db, pg_uuid_t *from);
+
+/* ---- lanes: the tasks of one owner that executors may take ---- */
+
+/* Find or make the lane of an owner; -1 if there is none free. */
+extern int	gtf_lane_open(int db, Oid owner);
+
+/*
+ * Give the lane a task.  Returns false, with *ref replaced by the task to
+ * keep (the given one, or the last of the lane if that one comes later), when
+ * the lane is full.
+ */
+extern bool gtf_lane_put(int lane, GtfTaskRef *ref);
+extern int	gtf_lane_count(int lane);
+
+/* Free slots in the lane. */
+extern int	gtf_lane_take_all(int lane, GtfTaskRef *refs);	/* back to memory */
+extern void gtf_lane_close(int lane);	/* must be empty and without executors */
+
+/* Wake up to n idle executors of the lane; returns how many. */
+extern int	gtf_lane_wake(int lane, int n);
+
+/* ---- slots ---- */
+extern int	gtf_slot_reserve(int db, Oid role, int lane, uint32 *generation);
+extern bool gtf_slot_release_unattached(int slot, uint32 generation);
+extern bool gtf_slot_info(int slot, GtfSlotInfo *info);
+extern int	gtf_slot_count(void);
+
+/* Ask an executor to leave when it has nothing to do / after its task. */
+extern void gtf_slot_retire(int slot, uint32 generation);
+
+/* The dispatcher has settled the attempt of a lost executor. */
+extern void gtf_slot_free_lost(int slot, uint32 generation);
+
+/*
+ * Around the dispatcher's writing of the start of a long-running task to
+ * gtf.live: begin is false when the attempt is ending.  Until end the
+ * executor does not go on to FINISHING, so it knows whether there may be a
+ * row to delete.
+ */
+extern bool gtf_slot_live_begin(int slot, uint64 serial);
+extern void gtf_slot_live_end(int slot);
+
+/* The database is gone: forget its lost and unattached slots and its lanes. */
+extern void gtf_db_forget(Oid database);
+
+/* The executor's own slot; all act on MyGtfSlot. */
+extern int	MyGtfSlot;
+extern bool gtf_slot_attach(int slot, uint32 generation);
+extern void gtf_slot_detach(void);	/* exit callback: leaves LOST or FREE */
+extern bool gtf_slot_take(GtfTaskRef *ref); /* lane -> slot: IDLE -> RUNNING */
+extern bool gtf_slot_should_retire(void);
+extern void gtf_slot_body_starts(TimestampTz at, bool live_written);
+
+/* RUNNING -> FINISHING; true if there may be a row of gtf.live to delete. */
+extern bool gtf_slot_finishing(void);
+extern void gtf_slot_idle(bool processed, bool failed);
+extern bool gtf_slot_wait_begin(int db, int max_executors);
+extern void gtf_slot_wait_end(void);
+extern void gtf_slot_set_progress(const GtfProgress *progress);
+extern void gtf_slot_set_start_error(const char *message);
+
+/* The slot that runs this task, if any. */
+extern bool gtf_slot_find(const pg_uuid_t *id, GtfSlotInfo *info);
+
+/* ---- done ring: executors write after commit, the flusher reads ---- */
+typedef struct GtfDone
+{
+	pg_uuid_t	id;
+	XLogRecPtr	lsn;
+	int32		status;
+	int32		attempt;
+} GtfDone;
+
+/* False when the ring is full: the caller flushes and tells by itself. */
+extern bool gtf_done_push(Oid database, const GtfDone *done);
+extern int	gtf_done_pop(int db, GtfDone *done, int max);
+
+/* Ask the flusher for WAL up to here; it wakes the dispatcher afterwards. */
+extern void gtf_flush_request(int db, XLogRecPtr lsn);
+extern XLogRecPtr gtf_flush_requested(int db);
+
+/* ---- waiters ---- */
+
+/* Register this backend for a task; -1 when the pool is exhausted. */
+extern int	gtf_waiter_add(const pg_uuid_t *id);
+extern bool gtf_waiter_done(int waiter);
+extern void gtf_waiter_remove(int waiter);
+
+/* Wake those who wait for a task.  Its end must be durable. */
+extern void gtf_waiters_wake(const pg_uuid_t *id);
+
+/* Wake all waiters of the server, to look again. */
+extern void gtf_waiters_wake_all(void);
+
+/* ---- cumulative counters ---- */
+typedef enum GtfCounter
+{
+	GTF_COUNT_SUBMITTED,
+	GTF_COUNT_STARTED,
+	GTF_COUNT_SUCCEEDED,
+	GTF_COUNT_FAILED,
+	GTF_COUNT_LOST,
+	GTF_COUNT_SCANS,
+	GTF_NUM_COUNTERS
+} GtfCounter;
+
+extern void gtf_count(Oid database, GtfCounter counter, uint64 n);
+extern uint64 gtf_counter(int db, GtfCounter counter);
+
+#endif							/* GTF_SHMEM_H */

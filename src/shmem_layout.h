@@ -1,0 +1,143 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem_layout.h
+ *	  Layout of the shared segment, for shmem*.c only.
+ *
+ * Pointers to PGPROC are valid in every process (the array is in the main
+ * segment).  A latch set through a PGPROC whose owner has changed meanwhile
+ * is a spurious wake-up for the new owner, which every loop must bear anyway.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GTF_SHMEM_LAYOUT_H
+#define GTF_SHMEM_LAYOUT_H
+
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+
+#include "shmem.h"
+
+typedef struct Database
+{
+	/* Guarded by lock */
+	Oid			oid;			/* InvalidOid = entry is free */
+	bool		wanted;
+	int			blocks;			/* commands that need the database alone */
+	PGPROC	   *dispatcher;
+	int			dispatcher_pid;
+	TimestampTz dispatcher_start;
+	PGPROC	   *flusher;
+	int			flusher_pid;
+	TimestampTz flusher_start;
+	GtfDispatcherExit exit_reason;
+	LWLock	   *lock;
+
+	/* Guarded by submit_lock */
+	LWLock	   *submit_lock;
+	uint64		submit_head;	/* next to read */
+	uint64		submit_tail;	/* next to write */
+	bool		scan_wanted;
+	pg_uuid_t	scan_from;
+
+	/* Guarded by done_lock */
+	LWLock	   *done_lock;
+	uint64		done_head;
+	uint64		done_tail;
+
+	pg_atomic_uint64 flush_requested;
+	pg_atomic_uint32 waiting_executors;
+	pg_atomic_uint64 counters[GTF_NUM_COUNTERS];
+
+	GtfTaskRef	submitted[GTF_SUBMIT_RING_SIZE];
+	GtfDone		done[GTF_DONE_RING_SIZE];
+} Database;
+
+typedef struct Lane
+{
+	LWLock	   *lock;
+
+	/* Guarded by lock */
+	Oid			owner;			/* InvalidOid = lane is free */
+	int			database;		/* index of the database entry */
+	int			first;			/* refs[first .. first + count) are sorted */
+	int			count;
+	GtfTaskRef	refs[GTF_LANE_SIZE];
+} Lane;
+
+typedef struct Slot
+{
+	LWLock	   *lock;
+
+	/* Guarded by lock; the executor may read without it what only it writes */
+	GtfSlotState state;
+	uint32		generation;		/* changes with each process */
+	int			database;		/* index of the database entry */
+	Oid			database_oid;
+	Oid			role;
+	int			lane;
+	int			pid;
+	PGPROC	   *proc;
+	bool		asleep;			/* idle and waiting for its latch */
+	bool		retiring;
+	bool		waiting;
+	TimestampTz launched_at;
+	TimestampTz process_start;
+	uint64		processed;
+	uint64		failed;
+	uint64		serial;
+	GtfTaskRef	ref;
+	TimestampTz started_at;
+	bool		body_running;
+	bool		live_written;
+	bool		live_writing;	/* the dispatcher is at it */
+	char		start_error[GTF_START_ERROR_SIZE];
+
+	/*
+	 * Written by the executor without the lock, many times a second: an odd
+	 * change count means that a write is going on.
+	 */
+	pg_atomic_uint32 progress_changes;
+	GtfProgress progress;
+} Slot;
+
+typedef struct Waiter
+{
+	/* Guarded by the waiters' lock */
+	pg_uuid_t	id;
+	PGPROC	   *proc;			/* NULL = free */
+	int			next;			/* in the bucket, or in the free list */
+	bool		done;
+} Waiter;
+
+typedef struct Segment
+{
+	pg_atomic_uint64 last_ticks;
+
+	/* Guarded by lock */
+	LWLock	   *lock;
+	PGPROC	   *launcher;
+	int			launcher_pid;
+	TimestampTz launcher_start;
+
+	/* Guarded by waiter_lock; an empty bucket may be seen without it */
+	LWLock	   *waiter_lock;
+	int			first_free_waiter;
+	int			num_buckets;	/* a power of two */
+
+	/* Fixed at start: where the arrays are */
+	Database   *databases;
+	Lane	   *lanes;
+	Slot	   *slots;
+	pg_uuid_t  *running;		/* of slot i: the task it holds, else zero;
+								 * written under its lane's and slot's locks */
+	Waiter	   *waiters;
+	int		   *buckets;
+} Segment;
+
+extern Segment *gtf_segment;
+
+#define NUM_DATABASES	gtf_max_databases
+#define NUM_SLOTS		gtf_max_slots
+#define NUM_LANES		gtf_max_slots
+
+#endif							/* GTF_SHMEM_LAYOUT_H */

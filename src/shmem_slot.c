@@ -1,0 +1,610 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem_slot.c
+ *	  Shared memory of execution: lanes and slots.
+ *
+ * A lane holds the next few tasks of one owner in the order of starting; all
+ * executors of that owner take from it.  The dispatcher fills it and may take
+ * tasks back as long as no executor has them, so a later task of higher
+ * priority overtakes everything that has not started.
+ *
+ * A task is taken under the lane's lock, which at the same time publishes it
+ * in the slot.  Since a task always goes through the lane of its owner, the
+ * look at the other slots in gtf_slot_take is exact: no task is ever in two
+ * slots, even if its reference was handed out twice.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/timestamp.h"
+
+#include "settings.h"
+#include "shmem_layout.h"
+
+int			MyGtfSlot = -1;
+
+static const pg_uuid_t no_task;
+
+/* ---- lanes ---- */
+
+int
+gtf_lane_open(int db, Oid owner)
+{
+	int			found = -1;
+	int			vacant = -1;
+
+	LWLockAcquire(gtf_segment->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < NUM_LANES; i++)
+	{
+		Lane	   *lane = &gtf_segment->lanes[i];
+
+		if (!OidIsValid(lane->owner))
+		{
+			if (vacant < 0)
+				vacant = i;
+		}
+		else if (lane->owner == owner && lane->database == db)
+		{
+			found = i;
+			break;
+		}
+	}
+	if (found < 0 && vacant >= 0)
+	{
+		Lane	   *lane = &gtf_segment->lanes[vacant];
+
+		LWLockAcquire(lane->lock, LW_EXCLUSIVE);
+		lane->owner = owner;
+		lane->database = db;
+		lane->first = 0;
+		lane->count = 0;
+		LWLockRelease(lane->lock);
+		found = vacant;
+	}
+	LWLockRelease(gtf_segment->lock);
+	return found;
+}
+
+void
+gtf_lane_close(int i)
+{
+	Lane	   *lane = &gtf_segment->lanes[i];
+
+	LWLockAcquire(gtf_segment->lock, LW_EXCLUSIVE);
+	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
+	lane->owner = InvalidOid;
+	lane->count = 0;
+	LWLockRelease(lane->lock);
+	LWLockRelease(gtf_segment->lock);
+}
+
+bool
+gtf_lane_put(int i, GtfTaskRef *ref)
+{
+	Lane	   *lane = &gtf_segment->lanes[i];
+	GtfTaskRef *refs;
+	bool		room = true;
+	int			at;
+
+	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
+	if (lane->count == GTF_LANE_SIZE)
+	{
+		GtfTaskRef *last = &lane->refs[lane->first + lane->count - 1];
+		GtfTaskRef	evicted;
+
+		if (gtf_ref_compare(ref, last) >= 0)
+		{
+			LWLockRelease(lane->lock);
+			return false;
+		}
+		evicted = *last;
+		lane->count--;
+		room = false;
+		/* insert below, then hand back the evicted one */
+		refs = lane->refs + lane->first;
+		at = lane->count;
+		while (at > 0 && gtf_ref_compare(ref, &refs[at - 1]) < 0)
+			at--;
+		memmove(&refs[at + 1], &refs[at],
+				(lane->count - at) * sizeof(GtfTaskRef));
+		refs[at] = *ref;
+		lane->count++;
+		LWLockRelease(lane->lock);
+		*ref = evicted;
+		return room;
+	}
+
+	if (lane->first + lane->count == GTF_LANE_SIZE)
+	{
+		memmove(lane->refs, lane->refs + lane->first,
+				lane->count * sizeof(GtfTaskRef));
+		lane->first = 0;
+	}
+	refs = lane->refs + lane->first;
+	at = lane->count;
+	while (at > 0 && gtf_ref_compare(ref, &refs[at - 1]) < 0)
+		at--;
+	memmove(&refs[at + 1], &refs[at], (lane->count - at) * sizeof(GtfTaskRef));
+	refs[at] = *ref;
+	lane->count++;
+	LWLockRelease(lane->lock);
+	return room;
+}
+
+int
+gtf_lane_count(int i)
+{
+	/* one aligned int */
+	return gtf_segment->lanes[i].count;
+}
+
+int
+gtf_lane_take_all(int i, GtfTaskRef *refs)
+{
+	Lane	   *lane = &gtf_segment->lanes[i];
+	int			n;
+
+	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
+	n = lane->count;
+	memcpy(refs, lane->refs + lane->first, n * sizeof(GtfTaskRef));
+	lane->first = 0;
+	lane->count = 0;
+	LWLockRelease(lane->lock);
+	return n;
+}
+
+int
+gtf_lane_wake(int i, int n)
+{
+	Lane	   *lane = &gtf_segment->lanes[i];
+	PGPROC	   *procs[16];
+	int			found = 0;
+
+	n = Min(n, (int) lengthof(procs));
+	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
+	for (int s = 0; s < NUM_SLOTS && found < n; s++)
+	{
+		Slot	   *slot = &gtf_segment->slots[s];
+
+		/* asleep is set and cleared under the lane's lock */
+		if (slot->asleep && slot->lane == i)
+		{
+			slot->asleep = false;
+			procs[found++] = slot->proc;
+		}
+	}
+	LWLockRelease(lane->lock);
+	for (int p = 0; p < found; p++)
+	{
+		if (procs[p])
+			SetLatch(&procs[p]->procLatch);
+	}
+	return found;
+}
+
+/* ---- slots, as the dispatcher sees them ---- */
+
+int
+gtf_slot_count(void)
+{
+	return NUM_SLOTS;
+}
+
+int
+gtf_slot_reserve(int db, Oid role, int lane, uint32 *generation)
+{
+	for (int i = 0; i < NUM_SLOTS; i++)
+	{
+		Slot	   *slot = &gtf_segment->slots[i];
+
+		if (slot->state != GTF_SLOT_FREE)
+			continue;
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+		if (slot->state == GTF_SLOT_FREE)
+		{
+			slot->state = GTF_SLOT_LAUNCHING;
+			slot->generation++;
+			slot->database = db;
+			slot->database_oid = gtf_segment->databases[db].oid;
+			slot->role = role;
+			slot->lane = lane;
+			slot->pid = 0;
+			slot->proc = NULL;
+			slot->asleep = false;
+			slot->retiring = false;
+			slot->waiting = false;
+			slot->launched_at = GetCurrentTimestamp();
+			slot->process_start = 0;
+			slot->processed = 0;
+			slot->failed = 0;
+			slot->start_error[0] = '\0';
+			*generation = slot->generation;
+			LWLockRelease(slot->lock);
+			return i;
+		}
+		LWLockRelease(slot->lock);
+	}
+	return -1;
+}
+
+bool
+gtf_slot_release_unattached(int i, uint32 generation)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+	bool		mine;
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	mine = slot->generation == generation && slot->state == GTF_SLOT_LAUNCHING;
+	if (mine)
+	{
+		slot->state = GTF_SLOT_FREE;
+		slot->database_oid = InvalidOid;
+		slot->pid = 0;
+	}
+	LWLockRelease(slot->lock);
+	return mine;
+}
+
+bool
+gtf_slot_info(int i, GtfSlotInfo *info)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+
+	if (slot->state == GTF_SLOT_FREE)
+		return false;
+	LWLockAcquire(slot->lock, LW_SHARED);
+	info->index = i;
+	info->generation = slot->generation;
+	info->state = slot->state;
+	info->database = slot->database_oid;
+	info->role = slot->role;
+	info->pid = slot->pid;
+	info->launched_at = slot->launched_at;
+	info->process_start = slot->process_start;
+	info->processed = slot->processed;
+	info->failed = slot->failed;
+	info->waiting = slot->waiting;
+	info->retiring = slot->retiring;
+	info->serial = slot->serial;
+	info->ref = slot->ref;
+	info->started_at = slot->started_at;
+	info->body_running = slot->body_running;
+	info->live_written = slot->live_written;
+	strlcpy(info->start_error, slot->start_error, GTF_START_ERROR_SIZE);
+
+	for (;;)
+	{
+		uint32		before = pg_atomic_read_u32(&slot->progress_changes);
+
+		pg_read_barrier();
+		info->progress = slot->progress;
+		pg_read_barrier();
+		if ((before & 1) == 0 &&
+			before == pg_atomic_read_u32(&slot->progress_changes))
+			break;
+	}
+	LWLockRelease(slot->lock);
+	return info->state != GTF_SLOT_FREE;
+}
+
+bool
+gtf_slot_find(const pg_uuid_t *id, GtfSlotInfo *info)
+{
+	for (int i = 0; i < NUM_SLOTS; i++)
+	{
+		if (gtf_id_equal(&gtf_segment->running[i], id) &&
+			gtf_slot_info(i, info) &&
+			info->database == MyDatabaseId &&
+			(info->state == GTF_SLOT_RUNNING ||
+			 info->state == GTF_SLOT_FINISHING ||
+			 info->state == GTF_SLOT_LOST) &&
+			gtf_id_equal(&info->ref.id, id))
+			return true;
+	}
+	return false;
+}
+
+void
+gtf_slot_retire(int i, uint32 generation)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+	PGPROC	   *proc = NULL;
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (slot->generation == generation && slot->state != GTF_SLOT_FREE)
+	{
+		slot->retiring = true;
+		proc = slot->proc;
+	}
+	LWLockRelease(slot->lock);
+	if (proc)
+		SetLatch(&proc->procLatch);
+}
+
+void
+gtf_slot_free_lost(int i, uint32 generation)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (slot->generation == generation && slot->state == GTF_SLOT_LOST)
+	{
+		slot->state = GTF_SLOT_FREE;
+		slot->database_oid = InvalidOid;
+		gtf_segment->running[i] = no_task;
+	}
+	LWLockRelease(slot->lock);
+}
+
+bool
+gtf_slot_live_begin(int i, uint64 serial)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+	bool		running;
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	running = slot->serial == serial && slot->state == GTF_SLOT_RUNNING &&
+		slot->body_running && !slot->live_written;
+	if (running)
+		slot->live_writing = true;
+	LWLockRelease(slot->lock);
+	return running;
+}
+
+void
+gtf_slot_live_end(int i)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+
+	/* even after an error: the row may be there */
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	slot->live_writing = false;
+	slot->live_written = true;
+	LWLockRelease(slot->lock);
+}
+
+void
+gtf_db_forget(Oid database)
+{
+	int			db = gtf_db_find(database);
+
+	for (int i = 0; i < NUM_SLOTS; i++)
+	{
+		Slot	   *slot = &gtf_segment->slots[i];
+
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+		if (slot->database_oid == database && slot->pid == 0 &&
+			slot->state != GTF_SLOT_FREE)
+		{
+			slot->state = GTF_SLOT_FREE;
+			slot->database_oid = InvalidOid;
+			gtf_segment->running[i] = no_task;
+		}
+		LWLockRelease(slot->lock);
+	}
+	for (int i = 0; db >= 0 && i < NUM_LANES; i++)
+	{
+		if (gtf_segment->lanes[i].database == db)
+			gtf_lane_close(i);
+	}
+}
+
+/* ---- the executor's own slot ---- */
+
+bool
+gtf_slot_attach(int i, uint32 generation)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+	bool		ok;
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	ok = slot->generation == generation && slot->state == GTF_SLOT_LAUNCHING;
+	if (ok)
+	{
+		slot->pid = MyProcPid;
+		slot->proc = MyProc;
+		slot->process_start = GetCurrentTimestamp();
+		MyGtfSlot = i;
+	}
+	LWLockRelease(slot->lock);
+	return ok;
+}
+
+void
+gtf_slot_detach(void)
+{
+	Slot	   *slot;
+	int			db;
+
+	if (MyGtfSlot < 0)
+		return;
+	slot = &gtf_segment->slots[MyGtfSlot];
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	db = slot->database;
+	if (slot->state == GTF_SLOT_RUNNING || slot->state == GTF_SLOT_FINISHING)
+		slot->state = GTF_SLOT_LOST;
+	else if (slot->state == GTF_SLOT_LAUNCHING && slot->start_error[0] != '\0')
+	{
+		/* the dispatcher reads the message and frees the slot */
+	}
+	else
+	{
+		slot->state = GTF_SLOT_FREE;
+		slot->database_oid = InvalidOid;
+		gtf_segment->running[MyGtfSlot] = no_task;
+	}
+	slot->pid = 0;
+	slot->proc = NULL;
+	slot->asleep = false;
+	LWLockRelease(slot->lock);
+	if (slot->waiting)
+		gtf_slot_wait_end();
+	MyGtfSlot = -1;
+	gtf_dispatcher_wake(db);
+}
+
+bool
+gtf_slot_take(GtfTaskRef *ref)
+{
+	Slot	   *slot = &gtf_segment->slots[MyGtfSlot];
+	Lane	   *lane = &gtf_segment->lanes[slot->lane];
+	bool		taken = false;
+
+	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
+
+	/* a lane may be closed and opened for another owner under a leaving one */
+	while (!taken && lane->count > 0 &&
+		   lane->owner == slot->role && lane->database == slot->database)
+	{
+		bool		elsewhere = false;
+
+		*ref = lane->refs[lane->first++];
+		lane->count--;
+		for (int i = 0; i < NUM_SLOTS; i++)
+		{
+			if (gtf_id_equal(&gtf_segment->running[i], &ref->id))
+			{
+				elsewhere = true;
+				break;
+			}
+		}
+		taken = !elsewhere;
+	}
+	slot->asleep = !taken;
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (taken)
+	{
+		slot->state = GTF_SLOT_RUNNING;
+		slot->serial++;
+		slot->ref = *ref;
+		slot->started_at = 0;
+		slot->body_running = false;
+		slot->live_written = false;
+		slot->live_writing = false;
+		slot->progress.kind = GTF_PROGRESS_NONE;
+		gtf_segment->running[MyGtfSlot] = ref->id;
+	}
+	else
+		slot->state = GTF_SLOT_IDLE;
+	LWLockRelease(slot->lock);
+	LWLockRelease(lane->lock);
+	return taken;
+}
+
+bool
+gtf_slot_should_retire(void)
+{
+	return gtf_segment->slots[MyGtfSlot].retiring;
+}
+
+void
+gtf_slot_body_starts(TimestampTz at, bool live_written)
+{
+	Slot	   *slot = &gtf_segment->slots[MyGtfSlot];
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	slot->started_at = at;
+	slot->body_running = true;
+	slot->live_written = live_written;
+	LWLockRelease(slot->lock);
+}
+
+bool
+gtf_slot_finishing(void)
+{
+	Slot	   *slot = &gtf_segment->slots[MyGtfSlot];
+	bool		live_written;
+
+	for (;;)
+	{
+		bool		wait;
+
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+		wait = slot->live_writing &&
+			gtf_segment->databases[slot->database].dispatcher != NULL;
+		if (!wait)
+		{
+			slot->state = GTF_SLOT_FINISHING;
+			live_written = slot->live_written || slot->live_writing;
+			slot->live_writing = false;
+		}
+		LWLockRelease(slot->lock);
+		if (!wait)
+			return live_written;
+
+		/* one short transaction of the dispatcher */
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(200);
+	}
+}
+
+void
+gtf_slot_idle(bool processed, bool failed)
+{
+	Slot	   *slot = &gtf_segment->slots[MyGtfSlot];
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	slot->state = GTF_SLOT_IDLE;
+	gtf_segment->running[MyGtfSlot] = no_task;
+	slot->body_running = false;
+	if (processed)
+		slot->processed++;
+	if (failed)
+		slot->failed++;
+	LWLockRelease(slot->lock);
+}
+
+bool
+gtf_slot_wait_begin(int db, int max_executors)
+{
+	Database   *entry = &gtf_segment->databases[db];
+	uint32		waiting = pg_atomic_add_fetch_u32(&entry->waiting_executors, 1);
+
+	if (waiting >= (uint32) max_executors)
+	{
+		pg_atomic_sub_fetch_u32(&entry->waiting_executors, 1);
+		return false;
+	}
+	gtf_segment->slots[MyGtfSlot].waiting = true;
+	return true;
+}
+
+void
+gtf_slot_wait_end(void)
+{
+	Slot	   *slot = &gtf_segment->slots[MyGtfSlot];
+
+	if (!slot->waiting)
+		return;
+	slot->waiting = false;
+	pg_atomic_sub_fetch_u32(&gtf_segment->databases[slot->database].waiting_executors, 1);
+}
+
+void
+gtf_slot_set_progress(const GtfProgress *progress)
+{
+	Slot	   *slot = &gtf_segment->slots[MyGtfSlot];
+	uint32		changes = pg_atomic_read_u32(&slot->progress_changes);
+
+	pg_atomic_write_u32(&slot->progress_changes, changes + 1);
+	pg_write_barrier();
+	slot->progress = *progress;
+	pg_write_barrier();
+	pg_atomic_write_u32(&slot->progress_changes, changes + 2);
+}
+
+void
+gtf_slot_set_start_error(const char *message)
+{
+	Slot	   *slot;
+
+	if (MyGtfSlot < 0)
+		return;
+	slot = &gtf_segment->slots[MyGtfSlot];
+	if (slot->state == GTF_SLOT_LAUNCHING)
+		strlcpy(slot->start_error, message, GTF_START_ERROR_SIZE);
+}

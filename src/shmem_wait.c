@@ -1,0 +1,181 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem_wait.c
+ *	  Shared memory of what comes after a task: done ring and waiters.
+ *
+ * A waiter registers first and then looks at the table; who ends a task
+ * commits first and then looks at the waiters.  So one of the two sees the
+ * other, and nobody polls.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+
+#include "settings.h"
+#include "shmem_layout.h"
+
+bool
+gtf_done_push(Oid database, const GtfDone *done)
+{
+	int			i = gtf_db_find(database);
+	Database   *db;
+	bool		pushed = false;
+	bool		was_empty = false;
+
+	if (i < 0)
+		return false;
+	db = &gtf_segment->databases[i];
+	LWLockAcquire(db->done_lock, LW_EXCLUSIVE);
+	if (db->flusher != NULL &&
+		db->done_tail - db->done_head < GTF_DONE_RING_SIZE)
+	{
+		was_empty = db->done_head == db->done_tail;
+		db->done[db->done_tail++ % GTF_DONE_RING_SIZE] = *done;
+		pushed = true;
+	}
+	LWLockRelease(db->done_lock);
+
+	/*
+	 * The flusher empties the ring before it sleeps, so whoever finds the
+	 * ring not empty can leave the wake-up to the one who found it empty.
+	 */
+	if (was_empty)
+		gtf_flusher_wake(i);
+	return pushed;
+}
+
+int
+gtf_done_pop(int i, GtfDone *done, int max)
+{
+	Database   *db = &gtf_segment->databases[i];
+	int			n = 0;
+
+	LWLockAcquire(db->done_lock, LW_EXCLUSIVE);
+	while (n < max && db->done_head < db->done_tail)
+		done[n++] = db->done[db->done_head++ % GTF_DONE_RING_SIZE];
+	LWLockRelease(db->done_lock);
+	return n;
+}
+
+void
+gtf_flush_request(int i, XLogRecPtr lsn)
+{
+	Database   *db = &gtf_segment->databases[i];
+	uint64		before = pg_atomic_read_u64(&db->flush_requested);
+
+	while (before < lsn)
+	{
+		if (pg_atomic_compare_exchange_u64(&db->flush_requested, &before, lsn))
+			break;
+	}
+	gtf_flusher_wake(i);
+}
+
+XLogRecPtr
+gtf_flush_requested(int i)
+{
+	return pg_atomic_read_u64(&gtf_segment->databases[i].flush_requested);
+}
+
+static int *
+bucket_of(const pg_uuid_t *id)
+{
+	/* the random half of the id is its second half */
+	uint32		h = hash_bytes(id->data + 8, 8);
+
+	return &gtf_segment->buckets[h & (gtf_segment->num_buckets - 1)];
+}
+
+int
+gtf_waiter_add(const pg_uuid_t *id)
+{
+	int			w;
+
+	LWLockAcquire(gtf_segment->waiter_lock, LW_EXCLUSIVE);
+	w = gtf_segment->first_free_waiter;
+	if (w >= 0)
+	{
+		Waiter	   *waiter = &gtf_segment->waiters[w];
+		int		   *bucket = bucket_of(id);
+
+		gtf_segment->first_free_waiter = waiter->next;
+		waiter->id = *id;
+		waiter->proc = MyProc;
+		waiter->done = false;
+		waiter->next = *bucket;
+		*bucket = w;
+	}
+	LWLockRelease(gtf_segment->waiter_lock);
+	return w;
+}
+
+bool
+gtf_waiter_done(int w)
+{
+	bool		done;
+
+	LWLockAcquire(gtf_segment->waiter_lock, LW_SHARED);
+	done = gtf_segment->waiters[w].done;
+	LWLockRelease(gtf_segment->waiter_lock);
+	return done;
+}
+
+void
+gtf_waiter_remove(int w)
+{
+	Waiter	   *waiter = &gtf_segment->waiters[w];
+	int		   *link;
+
+	LWLockAcquire(gtf_segment->waiter_lock, LW_EXCLUSIVE);
+	link = bucket_of(&waiter->id);
+	while (*link != w)
+		link = &gtf_segment->waiters[*link].next;
+	*link = waiter->next;
+	waiter->proc = NULL;
+	waiter->next = gtf_segment->first_free_waiter;
+	gtf_segment->first_free_waiter = w;
+	LWLockRelease(gtf_segment->waiter_lock);
+}
+
+void
+gtf_waiters_wake(const pg_uuid_t *id)
+{
+	int		   *bucket = bucket_of(id);
+
+	pg_memory_barrier();
+	if (*(volatile int *) bucket < 0)
+		return;
+	LWLockAcquire(gtf_segment->waiter_lock, LW_EXCLUSIVE);
+	for (int w = *bucket; w >= 0; w = gtf_segment->waiters[w].next)
+	{
+		Waiter	   *waiter = &gtf_segment->waiters[w];
+
+		if (gtf_id_equal(&waiter->id, id))
+		{
+			waiter->done = true;
+			SetLatch(&waiter->proc->procLatch);
+		}
+	}
+	LWLockRelease(gtf_segment->waiter_lock);
+}
+
+void
+gtf_waiters_wake_all(void)
+{
+	LWLockAcquire(gtf_segment->waiter_lock, LW_EXCLUSIVE);
+	for (int w = 0; w < gtf_max_waiters; w++)
+	{
+		Waiter	   *waiter = &gtf_segment->waiters[w];
+
+		if (waiter->proc)
+		{
+			waiter->done = true;
+			SetLatch(&waiter->proc->procLatch);
+		}
+	}
+	LWLockRelease(gtf_segment->waiter_lock);
+}

@@ -1,0 +1,161 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.h
+ *	  The tables of gtf: all SQL text and all heap access.
+ *
+ * Every function needs an open transaction and leaves it open; none knows why
+ * it is called.  Rows are read in their latest committed state (SnapshotSelf)
+ * and without the caller's privileges: callers check those first.  Relation
+ * locks on gtf's tables are released as soon as a read is done, so that a
+ * long body never holds one; a write keeps its lock until the transaction
+ * ends, as usual.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GTF_STORE_H
+#define GTF_STORE_H
+
+#include "access/xlogdefs.h"
+#include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
+
+#include "shmem.h"
+#include "task.h"
+
+/* Does this database have the extension, with the version of this library? */
+typedef enum GtfInstalled
+{
+	GTF_NOT_INSTALLED,
+	GTF_OTHER_VERSION,
+	GTF_INSTALLED
+} GtfInstalled;
+
+extern GtfInstalled gtf_store_installed(char **version);
+
+/* What the rows of gtf.tasks carry to tell where they were submitted. */
+extern int32 gtf_store_home(uint64 system_identifier, Oid database);
+
+/* The homes whose tasks may run here: one's own and those adopted. */
+extern List *gtf_store_homes(void);
+extern Oid	gtf_store_relid(const char *name);	/* in schema gtf, else ERROR */
+
+/* ---- gtf.tasks ---- */
+typedef struct GtfTaskWriter GtfTaskWriter;
+
+/* Insert many tasks; the relation stays open between begin and end. */
+extern GtfTaskWriter *gtf_store_tasks_begin(void);
+extern void gtf_store_tasks_put(GtfTaskWriter *writer, GtfTask *task);	/* sets tid */
+extern void gtf_store_tasks_end(GtfTaskWriter *writer);
+
+/*
+ * Read a task into the current memory context, at its tid or else by id.
+ * NULL if there is none.
+ */
+extern GtfTask *gtf_store_task_fetch(const pg_uuid_t *id, ItemPointer tid);
+
+/* Highest id in the table; false if it is empty. */
+extern bool gtf_store_last_id(pg_uuid_t *id);
+
+/*
+ * Walk through all tasks without an outcome in the order of their ids, in
+ * bounded steps.  Each step uses a new snapshot taken by the caller's
+ * transaction.
+ */
+typedef struct GtfScan
+{
+	pg_uuid_t	after;			/* continue above this id */
+	List	   *homes;			/* only tasks of these, see gtf_store_homes */
+	bool		finished;
+} GtfScan;
+
+/*
+ * Look at up to max_rows tasks, append those without an outcome to refs (at
+ * most max_refs); returns their number.  lsn and flags are left 0, attempt 1.
+ */
+extern int	gtf_store_scan_pending(GtfScan *scan, int max_rows,
+								   GtfTaskRef *refs, int max_refs);
+
+/* ---- gtf.outcomes ---- */
+
+/*
+ * Append the outcome of an attempt: THE guarded write.  The unique key
+ * (task_id, attempt) decides every race; the loser gets false (after waiting
+ * for the other transaction if that is still open) when may_conflict, else
+ * ERROR 23505.  May-conflict writes run in a subtransaction.
+ */
+extern bool gtf_store_outcome_put(const GtfOutcome *outcome, bool may_conflict);
+
+/* What is there for (id, attempt)? */
+typedef enum GtfProbe
+{
+	GTF_PROBE_NONE,				/* no outcome: the attempt may run */
+	GTF_PROBE_EXISTS,			/* committed */
+	GTF_PROBE_IN_PROGRESS		/* being written by *xid */
+} GtfProbe;
+
+extern GtfProbe gtf_store_outcome_probe(const pg_uuid_t *id, int32 attempt,
+										TransactionId *xid);
+
+/*
+ * The outcome of the last attempt, in the current memory context, or NULL.
+ * *lsn, if not NULL, is where WAL must be flushed to before the outcome may
+ * be reported as durable (InvalidXLogRecPtr: it is).
+ */
+extern GtfOutcome *gtf_store_outcome_last(const pg_uuid_t *id, XLogRecPtr *lsn);
+
+/* How many attempts of the task have lost their executor? */
+extern int	gtf_store_lost_count(const pg_uuid_t *id);
+
+/* ---- gtf.live: attempts that run long, durable starts, later attempts ---- */
+#define GTF_LIVE_RUNNING	'r'
+#define GTF_LIVE_WAITING	'p' /* for the start of this attempt */
+
+typedef struct GtfLive
+{
+	pg_uuid_t	task_id;
+	int32		attempt;
+	char		state;			/* GTF_LIVE_* */
+	TimestampTz since;			/* started_at, or not before */
+	int32		worker;
+} GtfLive;
+
+/* Insert or replace the row of a task. */
+extern void gtf_store_live_put(const GtfLive *live);
+extern bool gtf_store_live_get(const pg_uuid_t *id, GtfLive *live);
+extern void gtf_store_live_delete(const pg_uuid_t *id); /* fine if there is
+														 * none */
+extern List *gtf_store_live_all(void);	/* of GtfLive * */
+
+/* ---- gtf.state: one row ---- */
+typedef struct GtfDbState
+{
+	uint64		system_identifier;
+	Oid			database;
+	TimestampTz suspect_before; /* tasks submitted earlier start durably; 0 =
+								 * none */
+	bool		is_copy;		/* the row was written elsewhere */
+	bool		clean;			/* no crash since the last start */
+} GtfDbState;
+
+extern void gtf_store_state_get(GtfDbState *state);
+
+/*
+ * Record that this server and database own the tables, and that the tasks of
+ * their former home may run here.
+ */
+extern void gtf_store_state_adopt(void);
+
+/* Remember a start after a crash. */
+extern void gtf_store_state_started(TimestampTz suspect_before);
+
+/* ---- gtf.task_type_versions: rows as read, see registry.h ---- */
+struct GtfType;
+extern struct GtfType *gtf_store_type_current(const char *name);
+extern struct GtfType *gtf_store_type_version(int32 version);
+
+/* Retire the current version, if any, and insert this one; sets version. */
+extern void gtf_store_type_put(struct GtfType *type);
+extern bool gtf_store_type_retire(const char *name);
+extern bool gtf_store_type_in_use(const char *name);
+
+#endif							/* GTF_STORE_H */

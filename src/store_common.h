@@ -1,0 +1,72 @@
+/*-------------------------------------------------------------------------
+ *
+ * store_common.h
+ *	  What the store*.c files share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GTF_STORE_COMMON_H
+#define GTF_STORE_COMMON_H
+
+#include "access/genam.h"
+#include "executor/tuptable.h"
+#include "nodes/execnodes.h"
+#include "utils/rel.h"
+
+#include "compat.h"
+#include "store.h"
+
+/* Inserting rows straight into a table of ours and its indexes. */
+typedef struct StoreWriter
+{
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *rri;
+	TupleTableSlot *slot;
+	CommandId	cid;
+} StoreWriter;
+
+extern void gtf_writer_open(StoreWriter *writer, const char *table);
+
+/* Insert what is in values and isnull of the cleared slot; tid in the slot. */
+extern void gtf_writer_put(StoreWriter *writer);
+extern void gtf_writer_close(StoreWriter *writer);
+
+/* Look up rows by a unique index whose first column is a uuid. */
+typedef struct StoreLookup
+{
+	Relation	rel;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+} StoreLookup;
+
+extern void gtf_lookup_begin(StoreLookup *lookup, const char *table,
+							 const char *index, const pg_uuid_t *id,
+							 Snapshot snapshot);
+extern bool gtf_lookup_next(StoreLookup *lookup, ScanDirection direction);
+extern void gtf_lookup_end(StoreLookup *lookup);
+
+/*
+ * SPI as the owner of gtf's tables under a search_path that nobody else can
+ * put anything into.
+ */
+typedef struct StoreSpi
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+} StoreSpi;
+
+extern void gtf_spi_begin(StoreSpi *spi);
+extern void gtf_spi_end(StoreSpi *spi);
+
+#define text_or_null(slot, att, out) \
+	do { \
+		Datum		d_; \
+		bool		n_; \
+		d_ = slot_getattr((slot), (att), &n_); \
+		(out) = n_ ? NULL : TextDatumGetCString(d_); \
+	} while (0)
+
+#endif							/* GTF_STORE_COMMON_H */

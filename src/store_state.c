@@ -1,0 +1,294 @@
+/*-------------------------------------------------------------------------
+ *
+ * store_state.c
+ *	  gtf.live, gtf.state and gtf.clean.
+ *
+ * gtf.clean is unlogged: crash recovery and promotion empty it, a clean
+ * restart does not.  So its row proves that no body can have been running
+ * when the server went down without our knowing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "store_common.h"
+
+enum
+{
+	LIVE_TASK_ID = 1, LIVE_SINCE, LIVE_ATTEMPT, LIVE_WORKER, LIVE_STATE
+};
+
+enum
+{
+	STATE_SYSTEM_IDENTIFIER = 1, STATE_DATABASE, STATE_SUSPECT_BEFORE
+};
+
+#define GET(att) (d = slot_getattr(slot, (att), &isnull))
+
+static void
+live_from_slot(TupleTableSlot *slot, GtfLive *live)
+{
+	Datum		d;
+	bool		isnull;
+
+	GET(LIVE_TASK_ID);
+	live->task_id = *DatumGetUUIDP(d);
+	GET(LIVE_SINCE);
+	live->since = DatumGetTimestampTz(d);
+	GET(LIVE_ATTEMPT);
+	live->attempt = DatumGetInt32(d);
+	GET(LIVE_WORKER);
+	live->worker = isnull ? 0 : DatumGetInt32(d);
+	GET(LIVE_STATE);
+	live->state = DatumGetChar(d);
+}
+
+static bool
+live_find(const pg_uuid_t *id, GtfLive *live, ItemPointer tid)
+{
+	StoreLookup lookup;
+	bool		found;
+
+	gtf_lookup_begin(&lookup, "live", "live_pkey", id, SnapshotSelf);
+	found = gtf_lookup_next(&lookup, ForwardScanDirection);
+	if (found)
+	{
+		live_from_slot(lookup.slot, live);
+		*tid = lookup.slot->tts_tid;
+	}
+	gtf_lookup_end(&lookup);
+	return found;
+}
+
+bool
+gtf_store_live_get(const pg_uuid_t *id, GtfLive *live)
+{
+	ItemPointerData tid;
+
+	return live_find(id, live, &tid);
+}
+
+void
+gtf_store_live_delete(const pg_uuid_t *id)
+{
+	GtfLive		live;
+	ItemPointerData tid;
+	Relation	rel;
+
+	if (!live_find(id, &live, &tid))
+		return;
+	rel = table_open(gtf_store_relid("live"), RowExclusiveLock);
+	simple_heap_delete(rel, &tid);
+	table_close(rel, NoLock);
+}
+
+void
+gtf_store_live_put(const GtfLive *live)
+{
+	StoreWriter writer;
+	Datum	   *values;
+	bool	   *isnull;
+
+	gtf_store_live_delete(&live->task_id);
+	CommandCounterIncrement();
+
+	gtf_writer_open(&writer, "live");
+	values = writer.slot->tts_values;
+	isnull = writer.slot->tts_isnull;
+	values[LIVE_TASK_ID - 1] = UUIDPGetDatum(&live->task_id);
+	values[LIVE_SINCE - 1] = TimestampTzGetDatum(live->since);
+	values[LIVE_ATTEMPT - 1] = Int32GetDatum(live->attempt);
+	values[LIVE_WORKER - 1] = Int32GetDatum(live->worker);
+	values[LIVE_STATE - 1] = CharGetDatum(live->state);
+	memset(isnull, false, writer.slot->tts_tupleDescriptor->natts);
+	isnull[LIVE_WORKER - 1] = live->worker == 0;
+	gtf_writer_put(&writer);
+	gtf_writer_close(&writer);
+}
+
+List *
+gtf_store_live_all(void)
+{
+	Relation	rel = table_open(gtf_store_relid("live"), AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	List	   *result = NIL;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		GtfLive    *live = palloc(sizeof(GtfLive));
+
+		live_from_slot(slot, live);
+		result = lappend(result, live);
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+void
+gtf_store_state_get(GtfDbState *state)
+{
+	Relation	rel = table_open(gtf_store_relid("state"), AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+
+	memset(state, 0, sizeof(GtfDbState));
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		Datum		d;
+		bool		isnull;
+
+		GET(STATE_SYSTEM_IDENTIFIER);
+		state->system_identifier = (uint64) DatumGetInt64(d);
+		GET(STATE_DATABASE);
+		state->database = DatumGetObjectId(d);
+		GET(STATE_SUSPECT_BEFORE);
+		if (!isnull)
+			state->suspect_before = DatumGetTimestampTz(d);
+
+		/* a dump restored here adds its row to the one of CREATE EXTENSION */
+		if (state->system_identifier != GetSystemIdentifier() ||
+			state->database != MyDatabaseId)
+			state->is_copy = true;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+
+	rel = table_open(gtf_store_relid("clean"), AccessShareLock);
+	slot = table_slot_create(rel, NULL);
+	scan = table_beginscan(rel, snapshot, 0, NULL);
+	state->clean = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+	UnregisterSnapshot(snapshot);
+}
+
+static void
+state_replace(TimestampTz suspect_before)
+{
+	Relation	rel = table_open(gtf_store_relid("state"), RowExclusiveLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	StoreWriter writer;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		simple_heap_delete(rel, &slot->tts_tid);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+
+	gtf_writer_open(&writer, "state");
+	writer.slot->tts_values[STATE_SYSTEM_IDENTIFIER - 1] =
+		Int64GetDatum((int64) GetSystemIdentifier());
+	writer.slot->tts_isnull[STATE_SYSTEM_IDENTIFIER - 1] = false;
+	writer.slot->tts_values[STATE_DATABASE - 1] = ObjectIdGetDatum(MyDatabaseId);
+	writer.slot->tts_isnull[STATE_DATABASE - 1] = false;
+	if (suspect_before != 0)
+	{
+		writer.slot->tts_values[STATE_SUSPECT_BEFORE - 1] =
+			TimestampTzGetDatum(suspect_before);
+		writer.slot->tts_isnull[STATE_SUSPECT_BEFORE - 1] = false;
+	}
+	gtf_writer_put(&writer);
+	gtf_writer_close(&writer);
+}
+
+List *
+gtf_store_homes(void)
+{
+	List	   *homes = list_make1_int(gtf_store_home(GetSystemIdentifier(),
+													  MyDatabaseId));
+	Relation	rel = table_open(gtf_store_relid("adopted"), AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+
+		homes = list_append_unique_int(homes,
+									   DatumGetInt32(slot_getattr(slot, 1, &isnull)));
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+	return homes;
+}
+
+void
+gtf_store_state_adopt(void)
+{
+	List	   *homes = gtf_store_homes();
+	List	   *former = NIL;
+	Relation	rel = table_open(gtf_store_relid("state"), ShareRowExclusiveLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	ListCell   *lc;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		Datum		d;
+		bool		isnull;
+		uint64		system_identifier;
+
+		GET(STATE_SYSTEM_IDENTIFIER);
+		system_identifier = (uint64) DatumGetInt64(d);
+		GET(STATE_DATABASE);
+		former = list_append_unique_int(former,
+										gtf_store_home(system_identifier,
+													   DatumGetObjectId(d)));
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+
+	foreach(lc, list_difference_int(former, homes))
+	{
+		StoreWriter writer;
+
+		gtf_writer_open(&writer, "adopted");
+		writer.slot->tts_values[0] = Int32GetDatum(lfirst_int(lc));
+		writer.slot->tts_isnull[0] = false;
+		gtf_writer_put(&writer);
+		gtf_writer_close(&writer);
+	}
+	state_replace(0);
+}
+
+void
+gtf_store_state_started(TimestampTz suspect_before)
+{
+	StoreWriter writer;
+
+	state_replace(suspect_before);
+
+	gtf_writer_open(&writer, "clean");
+	writer.slot->tts_values[0] = TimestampTzGetDatum(GetCurrentTimestamp());
+	writer.slot->tts_isnull[0] = false;
+	gtf_writer_put(&writer);
+	gtf_writer_close(&writer);
+}

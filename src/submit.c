@@ -1,0 +1,422 @@
+/*-------------------------------------------------------------------------
+ *
+ * submit.c
+ *	  gtf_submit, gtf_submit_many, gtf_submit_sql.
+ *
+ * A submit writes one row in the caller's transaction and remembers a
+ * reference for the moment of commit; nothing else.  The transaction has its
+ * xid before the task has its id: the dispatcher relies on it when it decides
+ * up to which id all submits are settled.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "parser/parser.h"
+#include "tcop/utility.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "executor.h"
+#include "registry.h"
+#include "settings.h"
+#include "shmem.h"
+#include "store.h"
+#include "task.h"
+#include "wakeup.h"
+
+#define MAX_TEXT_OPTION 128		/* bytes of a queue's name */
+
+/* The options that all three functions have, in the order of their arguments. */
+typedef struct SubmitOptions
+{
+	char	   *task_key;
+	char	   *task_name;
+	Interval   *timeout;
+	char	   *scope;
+	bool		has_priority;
+	int32		priority;
+	char	   *queue;
+	TimestampTz run_at;
+	TimestampTz expires_at;
+	int32		max_attempts;	/* 0 = the type's */
+} SubmitOptions;
+
+PG_FUNCTION_INFO_V1(gtf_submit);
+PG_FUNCTION_INFO_V1(gtf_submit_many);
+PG_FUNCTION_INFO_V1(gtf_submit_sql);
+
+static void
+check_may_submit(const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
+	gtf_shmem_require();
+	if (!gtf_enabled)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("tasks cannot be submitted while gtf is disabled"),
+				 errhint("Set gtf.enabled to on.")));
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot submit a task within a security-restricted operation")));
+}
+
+static int
+interval_sign(const Interval *interval)
+{
+	Interval	zero = {0};
+
+	return DatumGetInt32(DirectFunctionCall2(interval_cmp,
+											 IntervalPGetDatum(interval),
+											 IntervalPGetDatum(&zero)));
+}
+
+static void
+not_yet(bool given, const char *what)
+{
+	if (given)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s is not supported by this version of gtf", what)));
+}
+
+/* Read and check the options; the first is argument number first. */
+static SubmitOptions
+read_options(FunctionCallInfo fcinfo, int first)
+{
+	SubmitOptions o = {0};
+	TimestampTz now = GetCurrentTimestamp();
+	int			delay = first + 6;
+	int			run_at = first + 7;
+	int			expires_at = first + 8;
+	int			max_attempts = first + 9;
+
+	if (!PG_ARGISNULL(first))
+	{
+		o.task_key = text_to_cstring(PG_GETARG_TEXT_PP(first));
+		if (o.task_key[0] == '\0')
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("task_key must not be empty")));
+	}
+	if (!PG_ARGISNULL(first + 1))
+		o.task_name = text_to_cstring(PG_GETARG_TEXT_PP(first + 1));
+	if (!PG_ARGISNULL(first + 2))
+	{
+		o.timeout = PG_GETARG_INTERVAL_P(first + 2);
+		if (interval_sign(o.timeout) < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("timeout must not be negative")));
+	}
+	if (!PG_ARGISNULL(first + 3))
+	{
+		o.scope = text_to_cstring(PG_GETARG_TEXT_PP(first + 3));
+		if (strcmp(o.scope, "private") != 0 &&
+			strcmp(o.scope, "shared") != 0 &&
+			strcmp(o.scope, "system") != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid scope: \"%s\"", o.scope),
+					 errhint("Valid scopes are private, shared and system.")));
+	}
+	if (!PG_ARGISNULL(first + 4))
+	{
+		o.has_priority = true;
+		o.priority = PG_GETARG_INT32(first + 4);
+	}
+	if (!PG_ARGISNULL(first + 5))
+	{
+		o.queue = text_to_cstring(PG_GETARG_TEXT_PP(first + 5));
+		if (o.queue[0] == '\0' || strlen(o.queue) > MAX_TEXT_OPTION)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("queue must have 1 to %d bytes", MAX_TEXT_OPTION)));
+	}
+	if (!PG_ARGISNULL(delay))
+	{
+		Interval   *interval = PG_GETARG_INTERVAL_P(delay);
+
+		if (!PG_ARGISNULL(run_at))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("delay and run_at cannot both be given")));
+		if (interval_sign(interval) < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("delay must not be negative")));
+		o.run_at = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+														   TimestampTzGetDatum(now),
+														   IntervalPGetDatum(interval)));
+	}
+	if (!PG_ARGISNULL(run_at))
+		o.run_at = PG_GETARG_TIMESTAMPTZ(run_at);
+	if (!PG_ARGISNULL(expires_at))
+	{
+		o.expires_at = PG_GETARG_TIMESTAMPTZ(expires_at);
+		if (o.expires_at <= now)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("expires_at must be in the future")));
+	}
+	if (!PG_ARGISNULL(max_attempts))
+	{
+		o.max_attempts = PG_GETARG_INT32(max_attempts);
+		if (o.max_attempts < 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("max_attempts must be at least 1")));
+	}
+
+	not_yet(o.task_key != NULL, "task_key");
+	not_yet(o.scope != NULL && strcmp(o.scope, "private") != 0,
+			"a scope other than private");
+	not_yet(o.expires_at != 0, "expires_at");
+	not_yet(!PG_ARGISNULL(first + 10), "depends_on");
+	return o;
+}
+
+/* Write one task and remember it for the commit. */
+static void
+put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
+		 Jsonb *args, pg_uuid_t *id)
+{
+	GtfTask		task = {0};
+	GtfTaskRef	ref = {0};
+	Interval   *timeout = o->timeout ? o->timeout : type->timeout;
+
+	not_yet(timeout != NULL && interval_sign(timeout) != 0, "timeout");
+	not_yet(type->scope != 'p', "a scope other than private");
+
+	task.created_at = GetCurrentTimestamp();
+	gtf_id_build(gtf_shmem_next_ticks(gtf_id_ticks_from_timestamp(task.created_at)),
+				 &task.id);
+	task.run_at = o->run_at > task.created_at ? o->run_at : 0;
+	task.expires_at = o->expires_at;
+	task.timeout = o->timeout;
+	task.owner = GetUserId();
+	task.type_version = type->version;
+	task.priority = o->has_priority ? o->priority : type->priority;
+	task.max_attempts = o->max_attempts;
+	task.scope = type->scope;
+	if (gtf_current_task)
+	{
+		task.has_parent = true;
+		task.parent_id = gtf_current_task->id;
+		task.root_id = gtf_current_task->has_parent ?
+			gtf_current_task->root_id : gtf_current_task->id;
+	}
+	task.app_user = gtf_app_user;
+	task.queue = o->queue;
+	task.task_name = o->task_name;
+	task.args = args;
+	gtf_store_tasks_put(writer, &task);
+
+	ref.id = task.id;
+	ref.due = task.run_at != 0 ? task.run_at : task.created_at;
+	ref.expires_at = task.expires_at;
+	ref.owner = task.owner;
+	ref.type_version = task.type_version;
+	ref.priority = task.priority;
+	ref.attempt = 1;
+	ref.tid = task.tid;
+	gtf_wakeup_submitted(&ref);
+	*id = task.id;
+}
+
+static Jsonb *
+empty_object(void)
+{
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+}
+
+static GtfType *
+type_for_submit(FunctionCallInfo fcinfo)
+{
+	GtfType    *type;
+	char	   *name;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("task_type must not be null")));
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	type = gtf_type_lookup(name, false);
+	if (type->kind == GTF_TYPE_COMMAND)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("task type \"%s\" is built in", name),
+				 errhint("Use gtf_submit_sql() to run a command.")));
+	(void) gtf_type_resolve(type, GetUserId());
+	return type;
+}
+
+/*
+ * gtf_submit(task_type, args, options...) RETURNS uuid
+ */
+Datum
+gtf_submit(PG_FUNCTION_ARGS)
+{
+	GtfType    *type;
+	Jsonb	   *args;
+	SubmitOptions options;
+	GtfTaskWriter *writer;
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	check_may_submit("gtf_submit()");
+	type = type_for_submit(fcinfo);
+	args = PG_ARGISNULL(1) ? empty_object() : PG_GETARG_JSONB_P(1);
+	options = read_options(fcinfo, 2);
+	gtf_type_check_args(type, args);
+
+	(void) GetCurrentTransactionId();
+	writer = gtf_store_tasks_begin();
+	put_task(writer, type, &options, args, id);
+	gtf_store_tasks_end(writer);
+	PG_RETURN_UUID_P(id);
+}
+
+/*
+ * gtf_submit_many(task_type, args[], task_keys[], options...) RETURNS SETOF uuid
+ *
+ * The ids come in the order of args.  All or nothing: the first bad element
+ * raises, naming its position.
+ */
+Datum
+gtf_submit_many(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	GtfType    *type;
+	SubmitOptions options;
+	GtfTaskWriter *writer;
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+	MemoryContext scratch;
+
+	check_may_submit("gtf_submit_many()");
+	type = type_for_submit(fcinfo);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("args must not be null")));
+	if (ARR_NDIM(PG_GETARG_ARRAYTYPE_P(1)) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("args must be a one-dimensional array")));
+	not_yet(!PG_ARGISNULL(2), "task_keys");
+	options = read_options(fcinfo, 2);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), JSONBOID, -1, false,
+					  TYPALIGN_INT, &elements, &nulls, &n);
+	if (n == 0)
+		PG_RETURN_NULL();
+
+	(void) GetCurrentTransactionId();
+	scratch = AllocSetContextCreate(CurrentMemoryContext, "gtf submit",
+									ALLOCSET_DEFAULT_SIZES);
+	writer = gtf_store_tasks_begin();
+	for (int i = 0; i < n; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(scratch);
+		pg_uuid_t	id;
+		Datum		value;
+		bool		isnull = false;
+		Jsonb	   *args;
+
+		CHECK_FOR_INTERRUPTS();
+		args = nulls[i] ? empty_object() : DatumGetJsonbP(elements[i]);
+		gtf_type_check_args(type, args);
+		put_task(writer, type, &options, args, &id);
+		value = UUIDPGetDatum(&id);
+		MemoryContextSwitchTo(old);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
+		MemoryContextReset(scratch);
+	}
+	gtf_store_tasks_end(writer);
+	MemoryContextDelete(scratch);
+	PG_RETURN_NULL();
+}
+
+/* Exactly one command, of a kind that a background worker can run. */
+static void
+check_command(const char *command)
+{
+	List	   *parsed = raw_parser(command, RAW_PARSE_DEFAULT);
+	Node	   *stmt;
+	const char *refused = NULL;
+
+	if (list_length(parsed) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("command must be exactly one SQL command"),
+				 errdetail("It has %d.", list_length(parsed))));
+	stmt = linitial_node(RawStmt, parsed)->stmt;
+
+	if (IsA(stmt, TransactionStmt))
+		refused = "transaction control";
+	else if (IsA(stmt, CopyStmt) && !castNode(CopyStmt, stmt)->is_program &&
+			 castNode(CopyStmt, stmt)->filename == NULL)
+		refused = castNode(CopyStmt, stmt)->is_from ?
+			"COPY FROM STDIN" : "COPY TO STDOUT";
+	else if (IsA(stmt, ListenStmt))
+		refused = "LISTEN";
+	else if (IsA(stmt, UnlistenStmt))
+		refused = "UNLISTEN";
+	if (refused)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s cannot be run as a task", refused)));
+}
+
+/*
+ * gtf_submit_sql(command, options...) RETURNS uuid
+ */
+Datum
+gtf_submit_sql(PG_FUNCTION_ARGS)
+{
+	GtfType    *type;
+	SubmitOptions options;
+	GtfTaskWriter *writer;
+	char	   *command;
+	JsonbParseState *state = NULL;
+	JsonbValue	value;
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	check_may_submit("gtf_submit_sql()");
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("command must not be null")));
+	command = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	check_command(command);
+	options = read_options(fcinfo, 1);
+	type = gtf_type_lookup(GTF_TYPE_SQL, false);
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	value.type = jbvString;
+	value.val.string.val = "command";
+	value.val.string.len = strlen("command");
+	pushJsonbValue(&state, WJB_KEY, &value);
+	value.val.string.val = command;
+	value.val.string.len = strlen(command);
+	pushJsonbValue(&state, WJB_VALUE, &value);
+
+	(void) GetCurrentTransactionId();
+	writer = gtf_store_tasks_begin();
+	put_task(writer, type, &options,
+			 JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)), id);
+	gtf_store_tasks_end(writer);
+	PG_RETURN_UUID_P(id);
+}

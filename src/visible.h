@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * visible.h
+ *	  Which tasks the current user may see.
+ *
+ * What is not visible does not exist: callers report such a task exactly as
+ * one that is not there.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GTF_VISIBLE_H
+#define GTF_VISIBLE_H
+
+#include "task.h"
+
+/* Is the caller (current role, gtf.app_user) the principal of such a task? */
+extern bool gtf_is_principal(Oid owner, const char *app_user);
+
+/* May the caller see a task of this principal and scope? */
+extern bool gtf_may_see(Oid owner, const char *app_user, char scope);
+
+/*
+ * The task, in the current memory context, if it is there and the caller may
+ * see it, else NULL.
+ */
+extern GtfTask *gtf_visible_task(const pg_uuid_t *id);
+
+#endif							/* GTF_VISIBLE_H */

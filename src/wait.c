@@ -1,0 +1,351 @@
+/*-------------------------------------------------------------------------
+ *
+ * wait.c
+ *	  CALL gtf_wait, gtf_wait_any, gtf_wait_all.
+ *
+ * A waiter registers in shared memory and sleeps on its latch; between two
+ * looks at the table it holds no snapshot, so it does not keep vacuum (or a
+ * CREATE INDEX CONCURRENTLY that it waits for) from going on.  That takes a
+ * commit of what the caller has done so far, which is only possible where a
+ * procedure may commit.
+ *
+ * What is returned is durable: the flusher wakes waiters after the flush, and
+ * an end that was found in the table is flushed here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "errors.h"
+#include "executor.h"
+#include "settings.h"
+#include "shmem.h"
+#include "store.h"
+#include "task.h"
+#include "visible.h"
+
+PG_FUNCTION_INFO_V1(gtf_wait);
+PG_FUNCTION_INFO_V1(gtf_wait_any);
+PG_FUNCTION_INFO_V1(gtf_wait_all);
+
+/* One task that is waited for. */
+typedef struct Awaited
+{
+	pg_uuid_t	id;
+	int			waiter;			/* registration, -1 = none */
+	bool		ended;
+	GtfStatus	status;
+} Awaited;
+
+/* Leave the caller's transaction and its snapshot behind. */
+static void
+leave_transaction(FunctionCallInfo fcinfo, const char *name)
+{
+	bool		atomic = fcinfo->context == NULL ||
+		!IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic;
+
+	gtf_shmem_require();
+	if (atomic || IsSubTransaction())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s cannot wait inside a transaction block, a function or an exception block",
+						name),
+				 errdetail("Waiting there would hold a snapshot."),
+				 errhint("Commit first and call it as a statement of its own, or use gtf_status() and LISTEN.")));
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	SPI_commit();
+}
+
+/* Look at the table; what it shows as ended is flushed before it is told. */
+static void
+look(Awaited *task)
+{
+	XLogRecPtr	lsn;
+	GtfOutcome *outcome = gtf_store_outcome_last(&task->id, &lsn);
+
+	if (outcome && gtf_status_is_final(outcome->status))
+	{
+		if (!XLogRecPtrIsInvalid(lsn))
+			XLogFlush(lsn);
+		task->ended = true;
+		task->status = outcome->status;
+	}
+	if (outcome)
+		pfree(outcome);
+}
+
+/* What to report of a task that has not ended. */
+static GtfStatus
+current_status(const pg_uuid_t *id)
+{
+	GtfSlotInfo info;
+	GtfLive		live;
+
+	if (gtf_slot_find(id, &info) && info.body_running)
+		return GTF_IN_PROGRESS;
+	if (gtf_store_live_get(id, &live) && live.state == 'r')
+		return GTF_IN_PROGRESS;
+	return GTF_PENDING;
+}
+
+/*
+ * Wait until all (or any) of the tasks have ended, or the time is over.
+ */
+static void
+wait_for(Awaited *tasks, int n, bool any, const Interval *timeout,
+		 const char *name)
+{
+	TimestampTz deadline = 0;
+	bool		in_task = gtf_current_task != NULL;
+
+	if (timeout)
+		deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+														   TimestampTzGetDatum(GetCurrentTimestamp()),
+														   IntervalPGetDatum(timeout)));
+	for (int i = 0; i < n; i++)
+	{
+		GtfTask    *task;
+
+		tasks[i].waiter = -1;
+		if (in_task && gtf_id_equal(&tasks[i].id, &gtf_current_task->id))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("task \"%s\" cannot wait for itself",
+							gtf_id_text(&tasks[i].id))));
+		task = gtf_visible_task(&tasks[i].id);
+		if (task == NULL)
+			gtf_error_no_task(&tasks[i].id);
+		pfree(task);
+	}
+	if (in_task &&
+		!gtf_slot_wait_begin(gtf_db_find(MyDatabaseId), gtf_max_executors))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a task cannot wait when every other executor is held by a waiting task"),
+				 errhint("Raise gtf.max_executors.")));
+
+	PG_TRY();
+	{
+		/* register first, look afterwards */
+		for (int i = 0; i < n; i++)
+		{
+			tasks[i].waiter = gtf_waiter_add(&tasks[i].id);
+			if (tasks[i].waiter < 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						 errmsg("too many tasks are being waited for"),
+						 errhint("Raise gtf.max_waiters.")));
+			look(&tasks[i]);
+		}
+
+		for (;;)
+		{
+			int			ended = 0;
+			long		left = -1;
+
+			CHECK_FOR_INTERRUPTS();
+			for (int i = 0; i < n; i++)
+			{
+				if (!tasks[i].ended && gtf_waiter_done(tasks[i].waiter))
+					look(&tasks[i]);
+				if (tasks[i].ended)
+					ended++;
+			}
+			if (ended == n || (any && ended > 0))
+				break;
+			if (deadline != 0)
+			{
+				left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+													   deadline);
+				if (left <= 0)
+					break;
+			}
+
+			/* nothing may keep an xmin while we sleep */
+			InvalidateCatalogSnapshot();
+			(void) WaitLatch(MyLatch,
+							 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+							 (left >= 0 ? WL_TIMEOUT : 0),
+							 left, PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+		}
+	}
+	PG_FINALLY();
+	{
+		for (int i = 0; i < n; i++)
+		{
+			if (tasks[i].waiter >= 0)
+				gtf_waiter_remove(tasks[i].waiter);
+		}
+		if (in_task)
+			gtf_slot_wait_end();
+	}
+	PG_END_TRY();
+	for (int i = 0; i < n; i++)
+	{
+		if (!tasks[i].ended)
+			tasks[i].status = current_status(&tasks[i].id);
+	}
+}
+
+static void
+check_timeout(FunctionCallInfo fcinfo, int arg)
+{
+	Interval	zero = {0};
+
+	if (!PG_ARGISNULL(arg) &&
+		DatumGetInt32(DirectFunctionCall2(interval_cmp, PG_GETARG_DATUM(arg),
+										  IntervalPGetDatum(&zero))) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout must not be negative")));
+}
+
+/* The ids of an array argument, in memory that survives the commit. */
+static Awaited *
+read_ids(FunctionCallInfo fcinfo, int arg, int *n)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	Awaited    *tasks;
+
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("task_ids must not be null")));
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(arg), UUIDOID, UUID_LEN, false,
+					  TYPALIGN_CHAR, &elements, &nulls, n);
+	tasks = palloc0(Max(*n, 1) * sizeof(Awaited));
+	for (int i = 0; i < *n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("task_ids must not contain nulls")));
+		tasks[i].id = *DatumGetUUIDP(elements[i]);
+	}
+	return tasks;
+}
+
+static Datum
+return_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
+{
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/*
+ * CALL gtf_wait(task_id, timeout, INOUT status)
+ */
+Datum
+gtf_wait(PG_FUNCTION_ARGS)
+{
+	Awaited		task = {{{0}}};
+	Interval	timeout;
+	bool		has_timeout = !PG_ARGISNULL(1);
+	Datum		value;
+	bool		isnull = false;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("task_id must not be null")));
+	check_timeout(fcinfo, 1);
+	task.id = *PG_GETARG_UUID_P(0);
+	if (has_timeout)
+		timeout = *PG_GETARG_INTERVAL_P(1);
+	leave_transaction(fcinfo, "gtf_wait()");
+	wait_for(&task, 1, false, has_timeout ? &timeout : NULL, "gtf_wait()");
+	SPI_finish();
+
+	value = CStringGetTextDatum(gtf_status_text(task.status));
+	return return_row(fcinfo, &value, &isnull);
+}
+
+/*
+ * CALL gtf_wait_any(task_ids, timeout, INOUT task_id, INOUT status)
+ *
+ * The first of the array that has ended; nulls if the time is over first.
+ */
+Datum
+gtf_wait_any(PG_FUNCTION_ARGS)
+{
+	int			n;
+	Awaited    *tasks;
+	Interval	timeout;
+	bool		has_timeout = !PG_ARGISNULL(1);
+	Datum		values[2] = {0};
+	bool		nulls[2] = {true, true};
+
+	check_timeout(fcinfo, 1);
+	tasks = read_ids(fcinfo, 0, &n);
+	if (has_timeout)
+		timeout = *PG_GETARG_INTERVAL_P(1);
+	leave_transaction(fcinfo, "gtf_wait_any()");
+	if (n > 0)
+		wait_for(tasks, n, true, has_timeout ? &timeout : NULL, "gtf_wait_any()");
+	SPI_finish();
+
+	for (int i = 0; i < n; i++)
+	{
+		if (tasks[i].ended)
+		{
+			values[0] = UUIDPGetDatum(&tasks[i].id);
+			values[1] = CStringGetTextDatum(gtf_status_text(tasks[i].status));
+			nulls[0] = nulls[1] = false;
+			break;
+		}
+	}
+	return return_row(fcinfo, values, nulls);
+}
+
+/*
+ * CALL gtf_wait_all(task_ids, timeout, INOUT statuses)
+ */
+Datum
+gtf_wait_all(PG_FUNCTION_ARGS)
+{
+	int			n;
+	Awaited    *tasks;
+	Interval	timeout;
+	bool		has_timeout = !PG_ARGISNULL(1);
+	Datum	   *statuses;
+	Datum		value;
+	bool		isnull = false;
+
+	check_timeout(fcinfo, 1);
+	tasks = read_ids(fcinfo, 0, &n);
+	if (has_timeout)
+		timeout = *PG_GETARG_INTERVAL_P(1);
+	leave_transaction(fcinfo, "gtf_wait_all()");
+	if (n > 0)
+		wait_for(tasks, n, false, has_timeout ? &timeout : NULL, "gtf_wait_all()");
+	SPI_finish();
+
+	statuses = palloc(Max(n, 1) * sizeof(Datum));
+	for (int i = 0; i < n; i++)
+		statuses[i] = CStringGetTextDatum(gtf_status_text(tasks[i].status));
+	value = PointerGetDatum(construct_array(statuses, n, TEXTOID, -1, false,
+											TYPALIGN_INT));
+	return return_row(fcinfo, &value, &isnull);
+}

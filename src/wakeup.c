@@ -1,0 +1,195 @@
+/*-------------------------------------------------------------------------
+ *
+ * wakeup.c
+ *	  What a transaction has to tell gtf's workers when it ends.
+ *
+ * Everything is kept in memory that outlives the transaction and acted upon
+ * in the commit callback, which must neither allocate nor raise.  Entries
+ * carry their subtransaction, so a rollback to a savepoint drops its own.
+ * A prepared transaction says nothing here: COMMIT PREPARED has no callback
+ * and asks for a scan of the table instead (ddl.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+
+#include "wakeup.h"
+
+typedef struct Pending
+{
+	SubTransactionId subid;
+	GtfTaskRef	ref;
+} Pending;
+
+/*
+ * More tasks than this in one transaction are found by a scan that starts at
+ * the first one left out.
+ */
+#define MAX_PENDING (GTF_SUBMIT_RING_SIZE / 2)
+
+static Pending *pending = NULL;
+static int	num_pending = 0;
+static int	max_pending = 0;
+static bool overflowed = false;
+static pg_uuid_t overflow_from;
+
+static Oid	wanted_database = InvalidOid;
+static Oid	blocked_database = InvalidOid;
+
+static bool registered = false;
+
+static void
+forget(void)
+{
+	num_pending = 0;
+	overflowed = false;
+	wanted_database = InvalidOid;
+}
+
+static void
+release_block(void)
+{
+	if (OidIsValid(blocked_database))
+	{
+		gtf_db_unblock(blocked_database);
+		(void) gtf_db_want(blocked_database);
+		gtf_launcher_wake();
+		blocked_database = InvalidOid;
+	}
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			if (num_pending > 0)
+			{
+				/* an asynchronous commit: not to be started before it is flushed */
+				XLogRecPtr	lsn = XactLastCommitEnd;
+				GtfTaskRef	batch[64];
+				int			n = 0;
+
+				if (lsn <= GetFlushRecPtr(NULL))
+					lsn = InvalidXLogRecPtr;
+				for (int i = 0; i < num_pending; i++)
+				{
+					batch[n] = pending[i].ref;
+					batch[n++].lsn = lsn;
+					if (n == lengthof(batch) || i == num_pending - 1)
+					{
+						gtf_submitted_push(MyDatabaseId, batch, n);
+						n = 0;
+					}
+				}
+			}
+			if (overflowed)
+				gtf_submitted_scan_from(MyDatabaseId, &overflow_from);
+			if (OidIsValid(wanted_database) && gtf_db_want(wanted_database))
+				gtf_launcher_wake();
+			forget();
+			release_block();
+			break;
+
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			forget();
+			release_block();
+			break;
+
+		default:
+			break;
+	}
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mySubid,
+				 SubTransactionId parentSubid, void *arg)
+{
+	switch (event)
+	{
+		case SUBXACT_EVENT_COMMIT_SUB:
+			for (int i = num_pending - 1; i >= 0 && pending[i].subid == mySubid; i--)
+				pending[i].subid = parentSubid;
+			break;
+		case SUBXACT_EVENT_ABORT_SUB:
+			while (num_pending > 0 && pending[num_pending - 1].subid >= mySubid)
+				num_pending--;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+exit_callback(int code, Datum arg)
+{
+	release_block();
+}
+
+static void
+register_callbacks(void)
+{
+	if (registered)
+		return;
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+	before_shmem_exit(exit_callback, (Datum) 0);
+	registered = true;
+}
+
+void
+gtf_wakeup_submitted(const GtfTaskRef *ref)
+{
+	register_callbacks();
+	if (num_pending == MAX_PENDING)
+	{
+		/* ids of one transaction ascend, so the first left out is the lowest */
+		if (!overflowed)
+			overflow_from = ref->id;
+		overflowed = true;
+		return;
+	}
+	if (num_pending == max_pending)
+	{
+		int			n = max_pending == 0 ? 16 : Min(max_pending * 2, MAX_PENDING);
+
+		if (pending == NULL)
+			pending = MemoryContextAlloc(TopMemoryContext, n * sizeof(Pending));
+		else
+			pending = repalloc(pending, n * sizeof(Pending));
+		max_pending = n;
+	}
+	pending[num_pending].subid = GetCurrentSubTransactionId();
+	pending[num_pending++].ref = *ref;
+}
+
+void
+gtf_wakeup_scan(const pg_uuid_t *from)
+{
+	register_callbacks();
+	if (!overflowed || gtf_id_compare(from, &overflow_from) < 0)
+		overflow_from = *from;
+	overflowed = true;
+}
+
+void
+gtf_wakeup_database(Oid database)
+{
+	register_callbacks();
+	wanted_database = database;
+}
+
+void
+gtf_wakeup_unblock(Oid database)
+{
+	register_callbacks();
+	blocked_database = database;
+}

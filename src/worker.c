@@ -1,0 +1,203 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  What every background worker of gtf needs once.
+ *
+ * One parent per child: the postmaster restarts the launcher, the launcher
+ * dispatchers, a dispatcher its flusher and executors.  So only the launcher
+ * has a restart time, and it never exits with 0, which would unregister it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/condition_variable.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "worker.h"
+
+static const struct
+{
+	const char *type;			/* shown as backend_type */
+	const char *entry;
+}			kinds[] =
+{
+	[GTF_WORKER_LAUNCHER] = {"gtf launcher", "gtf_launcher_main"},
+	[GTF_WORKER_DISPATCHER] = {"gtf dispatcher", "gtf_dispatcher_main"},
+	[GTF_WORKER_FLUSHER] = {"gtf flusher", "gtf_flusher_main"},
+	[GTF_WORKER_EXECUTOR] = {"gtf executor", "gtf_executor_main"},
+};
+
+static volatile sig_atomic_t stop_requested = false;
+
+static void
+describe(BackgroundWorker *worker, GtfWorkerKind kind)
+{
+	memset(worker, 0, sizeof(BackgroundWorker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker->bgw_library_name, "gtf", BGW_MAXLEN);
+	strlcpy(worker->bgw_function_name, kinds[kind].entry, BGW_MAXLEN);
+	strlcpy(worker->bgw_type, kinds[kind].type, BGW_MAXLEN);
+	strlcpy(worker->bgw_name, kinds[kind].type, BGW_MAXLEN);
+}
+
+void
+gtf_worker_register_launcher(void)
+{
+	BackgroundWorker worker;
+
+	describe(&worker, GTF_WORKER_LAUNCHER);
+	worker.bgw_restart_time = 2;
+	RegisterBackgroundWorker(&worker);
+}
+
+bool
+gtf_worker_start(GtfWorkerKind kind, Oid database, Datum arg,
+				 const void *extra, Size extra_size,
+				 BackgroundWorkerHandle **handle)
+{
+	BackgroundWorker worker;
+
+	describe(&worker, kind);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "%s of database %u",
+			 kinds[kind].type, database);
+	worker.bgw_main_arg = arg;
+	worker.bgw_notify_pid = MyProcPid;
+	Assert(extra_size <= BGW_EXTRALEN);
+	if (extra_size > 0)
+		memcpy(worker.bgw_extra, extra, extra_size);
+	return RegisterDynamicBackgroundWorker(&worker, handle);
+}
+
+static void
+handle_sigterm(SIGNAL_ARGS)
+{
+	stop_requested = true;
+	die(postgres_signal_arg);
+}
+
+void
+gtf_worker_signals(void)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, handle_sigterm);
+	/* SIGINT stays with StatementCancelHandler, for pg_cancel_backend */
+	pqsignal(SIGINT, StatementCancelHandler);
+	BackgroundWorkerUnblockSignals();
+}
+
+bool
+gtf_worker_stopping(void)
+{
+	return stop_requested;
+}
+
+bool
+gtf_worker_wait(long timeout_ms)
+{
+	bool		reloaded = false;
+
+	if (!stop_requested)
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+						 (timeout_ms >= 0 ? WL_TIMEOUT : 0),
+						 timeout_ms, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+
+	/* leave quietly: the caller looks at gtf_worker_stopping() */
+	if (stop_requested)
+		return false;
+
+	/* a cancel that arrives between two statements has nothing to cancel */
+	QueryCancelPending = false;
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		reloaded = true;
+	}
+	return reloaded;
+}
+
+bool
+gtf_worker_guarded(void (*tick) (void *), void *arg, MemoryContext scratch)
+{
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+	volatile bool ok = true;
+
+	PG_TRY();
+	{
+		tick(arg);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		disable_all_timeouts(false);
+		QueryCancelPending = false;
+		MemoryContextSwitchTo(scratch);
+		EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		LWLockReleaseAll();
+		ConditionVariableCancelSleep();
+		pgstat_report_wait_end();
+		pgstat_report_activity(STATE_IDLE, NULL);
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+		ok = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(scratch);
+	return ok;
+}
+
+void
+gtf_tx_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+XLogRecPtr
+gtf_tx_commit(bool durable)
+{
+	int			save = synchronous_commit;
+	bool		wrote = TransactionIdIsValid(GetTopTransactionIdIfAny());
+
+	if (ActiveSnapshotSet())
+		PopActiveSnapshot();
+	if (!durable)
+		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+	else if (synchronous_commit < SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
+		synchronous_commit = SYNCHRONOUS_COMMIT_ON;
+	PG_TRY();
+	{
+		CommitTransactionCommand();
+	}
+	PG_FINALLY();
+	{
+		synchronous_commit = save;
+	}
+	PG_END_TRY();
+	return wrote ? XactLastCommitEnd : InvalidXLogRecPtr;
+}

@@ -1,0 +1,67 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.h
+ *	  What every background worker of gtf needs once: registration, signals,
+ *	  the transaction bracket, the guarded tick, waiting.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GTF_WORKER_H
+#define GTF_WORKER_H
+
+#include "postmaster/bgworker.h"
+
+#include "shmem.h"
+
+/* The launcher; in _PG_init while preloading. */
+extern void gtf_worker_register_launcher(void);
+
+/*
+ * Start a worker of the current or another database.  The handle is palloc'd
+ * in the current memory context.  False when there is no background worker
+ * slot free.  What is in extra (BGW_EXTRALEN bytes) reaches MyBgworkerEntry.
+ */
+extern bool gtf_worker_start(GtfWorkerKind kind, Oid database, Datum arg,
+							 const void *extra, Size extra_size,
+							 BackgroundWorkerHandle **handle);
+
+/*
+ * Install signal handlers and let signals through.  SIGTERM ends a running
+ * query as usual (die) and is seen at the next gtf_worker_wait as a request
+ * to leave quietly.
+ */
+extern void gtf_worker_signals(void);
+
+/* Was this process asked to stop? */
+extern bool gtf_worker_stopping(void);
+
+/*
+ * Sleep until the latch is set or timeout_ms has passed (-1: no limit), then
+ * reset the latch, serve interrupts and reload the configuration if asked to.
+ * Call it first in a loop, before any shared state is looked at.  True: the
+ * configuration was reloaded.
+ */
+extern bool gtf_worker_wait(long timeout_ms);
+
+/*
+ * Run tick; an ERROR in it is reported, rolled back and survived.  False
+ * after an error.
+ */
+extern bool gtf_worker_guarded(void (*tick) (void *), void *arg,
+							   MemoryContext scratch);
+
+/*
+ * Transaction bracket.  With a snapshot pushed; asynchronous commit unless
+ * durable.  Returns the end of the commit record (InvalidXLogRecPtr if
+ * nothing was written).
+ */
+extern void gtf_tx_begin(void);
+extern XLogRecPtr gtf_tx_commit(bool durable);
+
+/* Entry points, named in gtf_worker_start. */
+extern PGDLLEXPORT void gtf_launcher_main(Datum arg);
+extern PGDLLEXPORT void gtf_dispatcher_main(Datum arg);
+extern PGDLLEXPORT void gtf_flusher_main(Datum arg);
+extern PGDLLEXPORT void gtf_executor_main(Datum arg);
+
+#endif							/* GTF_WORKER_H */

@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+#
+# test_debug.sh - make test-debug: PostgreSQL 18 with assertions, built from
+# Debian's source; every suite with gtf under ASAN and UBSAN, then pg_regress
+# and isolation with the server under valgrind.
+#
+# Between them they see what no test expects: see BUG in lib.sh for what is
+# looked for in the logs.  T and KEEP as in test.sh; GTF_CACHE=folder keeps the
+# server there for the next run.
+
+# shellcheck source=tools/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+VERSION=18
+
+need_packages gcc make libc6-dev binutils perl git bison flex bzip2 xz-utils \
+    libipc-run-perl valgrind
+make_work
+
+cache=${GTF_CACHE:-$WORK}
+tree=$cache/postgresql
+pg=$cache/pg-debug
+
+# Debian's source, checked by apt's signatures like any package.  Lists of our
+# own: the machine's sources need not have any deb-src.
+fetch_source() {
+    local mirror suite apt=$WORK/apt
+
+    mirror=$(debian_mirror Debian)
+    [[ -n $mirror ]] || die "apt knows no Debian archive"
+    as_account mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$tree"
+    for suite in forky sid; do
+        echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
+    done | as_account tee "$apt/sources.list" >/dev/null
+    local options=(-q -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o Dir::State::Lists="$apt/lists" -o Dir::Cache="$apt/cache")
+    as_account apt-get "${options[@]}" update >/dev/null
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    as_account sh -ec '
+        folder=$1 tree=$2 package=$3
+        shift 3
+        cd "$folder"
+        apt-get "$@" source --download-only "$package" >/dev/null
+        tar -C "$tree" --strip-components=1 -xf "$package"_*.orig.tar.*' \
+        sh "$apt" "$tree" "postgresql-$VERSION" "${options[@]}"
+}
+
+# Without NLS and ICU: libasan hangs in the one, nobody needs the other here.
+build_server() {
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    as_account sh -ec '
+        cd "$1"
+        ./configure -q --prefix="$2" --enable-cassert --enable-debug \
+            --enable-tap-tests --enable-injection-points \
+            --without-icu --without-readline --without-zlib \
+            CPPFLAGS=-DUSE_VALGRIND CFLAGS="-O1 -g -fno-omit-frame-pointer"
+        make -s -j "$(nproc)"
+        make -s install
+        for d in src/test/modules/injection_points contrib/dblink contrib/pageinspect \
+                contrib/pgstattuple contrib/pg_stat_statements contrib/postgres_fdw; do
+            make -s -C "$d" install
+        done' sh "$tree" "$pg" >"$WORK/tmp/build.log" 2>&1 || {
+        tail -n 40 "$WORK/tmp/build.log"
+        die "PostgreSQL could not be built"
+    }
+}
+
+if [[ ! -x $pg/bin/pg_config ]]; then
+    # ours in a folder that may not be
+    for d in "$tree" "$pg"; do
+        mkdir -p "$d"
+        ((EUID != 0)) || chown "$ACCOUNT:" "$d"
+    done
+    say "fetching the source of PostgreSQL $VERSION"
+    fetch_source
+    say "building it with assertions (some minutes)"
+    build_server
+fi
+use_prefix "$pg/bin/pg_config"
+
+# ---------------------------------------------------------------- sanitizers
+
+# Reports go to the server's log, where suites.sh looks for them; a program
+# that libasan is not linked into needs it preloaded.  Undefined behaviour is
+# reported and survived, so that one run shows all of it.
+sanitizers() {
+    say "suites under ASAN and UBSAN"
+    copy_tree "$WORK/san"
+    GTF_SUITES='regress isolation tap' \
+        GTF_COPT='-O1 -U_FORTIFY_SOURCE -fsanitize=address,undefined,float-cast-overflow -fno-wrapv -Wno-error=maybe-uninitialized' \
+        GTF_ENV="LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1 PG_TEST_TIMEOUT_DEFAULT=360 PGISOLATIONTIMEOUT=600" \
+        run_suites "$WORK/san" "$PG_CONFIG"
+}
+
+# ---------------------------------------------------------------- valgrind
+
+# One server for both suites, its processes followed through fork.  Each writes
+# a report of its own, and an empty one when all is well.
+under_valgrind() {
+    local reports=$WORK/vg-reports data=$WORK/vg-data reported
+
+    say "regress and isolation under valgrind"
+    copy_tree "$WORK/vg"
+    as_account mkdir "$reports"
+    printf '%s\n' '#!/bin/sh' "exec valgrind --quiet --leak-check=no --trace-children=yes \\
+        --suppressions=$tree/src/tools/valgrind.supp --log-file=$reports/%p \\
+        $PGBIN/postgres \"\$@\"" | as_account tee "$WORK/vg-postgres" >/dev/null
+    as_account chmod +x "$WORK/vg-postgres"
+
+    # suites.sh installs it again; the server preloads it before that
+    build_install "$WORK/vg"
+    init_cluster "$data" "$WORK/vg/test/gtf.conf"
+    POSTGRES=$WORK/vg-postgres PGCTLTIMEOUT=300 start_cluster "$data"
+    GTF_SERVER=1 GTF_SUITES='regress isolation' GTF_TIME_LIMIT=1200 \
+        GTF_ENV='PGISOLATIONTIMEOUT=1200 PG_TEST_TIMEOUT_DEFAULT=900' \
+        run_suites "$WORK/vg" "$PG_CONFIG"
+    PGCTLTIMEOUT=300 stop_cluster "$data" || record 0 1
+    unset PGHOST PGPORT PGUSER PGDATABASE
+
+    # No report at all means that valgrind was not there, not that all is well.
+    reported=$(find "$reports" -type f -size +0 | wc -l)
+    if [[ -z $(find "$reports" -type f) ]]; then
+        say "valgrind: it watched no process"
+        record 0 1
+    elif ((reported)); then
+        find "$reports" -type f -size +0 -exec tail -n +1 {} + | head -n 200
+        say "valgrind: $reported processes with errors"
+        record 0 "$reported"
+    elif grep -nE "$BUG|was terminated by signal" "$data.log"; then
+        say "valgrind: the server's log shows a bug"
+        record 0 1
+    else
+        say "valgrind: nothing to report from $(find "$reports" -type f | wc -l) processes"
+        record 1 0
+    fi
+}
+
+sanitizers
+under_valgrind
+print_totals

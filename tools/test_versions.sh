@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+#
+# test_versions.sh - make test-versions: every suite on the newer PostgreSQLs
+#
+# They come from Debian's newer suites, installed into a directory of their own
+# that is thrown away afterwards.  17 must be there; 18 and 19 are tested when
+# the archive has them.  T and KEEP as in test.sh; GTF_CACHE=folder keeps the
+# Debian tree there for the next run.
+
+# shellcheck source=tools/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+MANDATORY=17
+OPTIONAL=(18 19)
+
+need_packages mmdebstrap git util-linux
+make_work
+
+root=${GTF_CACHE:-$WORK}/debian
+mirror=$(debian_mirror Debian)
+security=$(debian_mirror Debian-Security)
+[[ -n $mirror ]] || die "apt knows no Debian archive"
+
+# How this machine reaches the archive (proxy) and how fresh it wants it.
+apt-config dump | grep -E '^Acquire::(https?|ForceIPv[46]|Retries|Check-Date|Check-Valid-Until)\b' \
+    >"$WORK/tmp/apt.conf" || true
+
+# Runs in the new tree.  Packages of the optional versions may be missing or
+# not installable today; that must not cost the others.
+# shellcheck disable=SC2016 # expanded by the inner shell
+INSTALL='
+    export DEBIAN_FRONTEND=noninteractive
+    for v in "$@"; do
+        apt-get -q -y install --no-install-recommends postgresql-$v &&
+            # its headers only: the package wants clang, which we do not
+            cd /tmp && apt-get -q download postgresql-server-dev-$v &&
+            dpkg -x postgresql-server-dev-$v*.deb / || echo "PostgreSQL $v cannot be installed"
+    done'
+
+# shellcheck disable=SC2016 # expanded by the hooks' shells
+debian_tree() { # SUITE...
+    local s sources=()
+
+    for s in "$@"; do
+        sources+=("deb $mirror $s main")
+        if [[ $s == trixie && -n $security ]]; then
+            sources+=("deb $security $s-security main")
+        fi
+    done
+    as_root rm -rf --one-file-system "$root"
+    # experimental is used for the version that only it has, with its libpq
+    job_as_root mmdebstrap --quiet --mode=root --variant=apt --format=directory \
+        --aptopt="$WORK/tmp/apt.conf" --aptopt='Acquire::Languages "none"' \
+        --aptopt='APT::Install-Recommends "false"' \
+        --dpkgopt=force-unsafe-io --dpkgopt=force-confold \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --include=gcc,make,libc6-dev,libipc-run-perl \
+        --setup-hook='mkdir -p "$1/etc/apt/preferences.d" "$1/etc/postgresql-common"' \
+        --setup-hook='printf "Package: libpq5 libpq-dev *postgresql*-19*\nPin: release a=experimental\nPin-Priority: 990\n" >"$1/etc/apt/preferences.d/gtf"' \
+        --setup-hook='echo "create_main_cluster = false" >"$1/etc/postgresql-common/createcluster.conf"' \
+        --customize-hook="echo '$ACCOUNT:x:$ACCOUNT_UID:$ACCOUNT_UID::/nonexistent:/bin/sh' >>\"\$1/etc/passwd\"" \
+        --customize-hook="echo '$ACCOUNT:x:$ACCOUNT_UID:' >>\"\$1/etc/group\"" \
+        --customize-hook="chroot \"\$1\" sh -c '$INSTALL' sh $MANDATORY ${OPTIONAL[*]}" \
+        "$1" "$root" "${sources[@]}" </dev/null >"$WORK/tmp/mmdebstrap.log" 2>&1 &&
+        has $MANDATORY
+}
+
+has() { [[ -x $root/usr/lib/postgresql/$1/bin/postgres ]]; }
+
+if ! has $MANDATORY; then
+    say "making a Debian tree with PostgreSQL $MANDATORY ${OPTIONAL[*]}"
+    # Debian's unreleased suites may be broken on a given day; stable is not.
+    debian_tree sid experimental trixie || {
+        tail -n 20 "$WORK/tmp/mmdebstrap.log"
+        say "that failed; trying with the stable suite alone"
+        debian_tree trixie
+    } || {
+        tail -n 40 "$WORK/tmp/mmdebstrap.log"
+        die "no Debian tree with PostgreSQL $MANDATORY"
+    }
+fi
+
+for v in $MANDATORY "${OPTIONAL[@]}"; do
+    if ! has "$v"; then
+        say "PostgreSQL $v: skipped, the archive does not have it"
+        continue
+    fi
+    copy_tree "$WORK/$v"
+    GTF_RESULT=$WORK/tmp/result GTF_SUITES=${GTF_SUITES:-regress isolation tap} \
+        as_account_in "$root" "$WORK/$v/tools/suites.sh" "$WORK/$v" "$v" ||
+        record 0 1 # it did not get through
+done
+
+print_totals
