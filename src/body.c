@@ -77,11 +77,17 @@ static bool
 receiver_receive(TupleTableSlot *slot, DestReceiver *self)
 {
 	ResultReceiver *receiver = (ResultReceiver *) self;
-	Datum		row = ExecFetchSlotHeapTupleDatum(slot);
-	Datum		json = DirectFunctionCall1(row_to_json, row);
-	char	   *string = TextDatumGetCString(json);
-	MemoryContext old = MemoryContextSwitchTo(receiver->context);
+	Datum		row;
+	Datum		json;
+	char	   *string;
+	MemoryContext old;
 
+	/* row_to_json() looks the type of the row up */
+	BlessTupleDesc(slot->tts_tupleDescriptor);
+	row = ExecFetchSlotHeapTupleDatum(slot);
+	json = DirectFunctionCall1(row_to_json, row);
+	string = TextDatumGetCString(json);
+	old = MemoryContextSwitchTo(receiver->context);
 	receiver->result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 														  CStringGetDatum(string)));
 	MemoryContextSwitchTo(old);

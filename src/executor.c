@@ -482,6 +482,7 @@ gtf_executor_main(Datum arg)
 										   ALLOCSET_DEFAULT_SIZES);
 	task_context = AllocSetContextCreate(TopMemoryContext, "gtf task",
 										 ALLOCSET_DEFAULT_SIZES);
+	gtf_type_keep_in(task_context);
 
 	while (!gtf_worker_stopping() && !gtf_slot_should_retire())
 	{

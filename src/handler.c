@@ -478,7 +478,10 @@ gtf_type_check_args(GtfType *type, Jsonb *args)
 	MemoryContextDelete(scratch);
 }
 
-/* The expressions of the input parameters; *given gets those that are not defaults. */
+/*
+ * The expressions of the input parameters; *given gets those that are not
+ * defaults.
+ */
 static List *
 input_exprs(const GtfType *type, Jsonb *args, List **given)
 {
@@ -552,7 +555,7 @@ gtf_type_call_expr(GtfType *type, Jsonb *args, List **outargs)
 												 get_typcollation(signature->all_types[i])));
 			else if (mode == PROARGMODE_INOUT)
 				*outargs = lappend(*outargs,
-								   copyObject(list_nth(inputs, input)));
+								   copyObject((Node *) list_nth(inputs, input)));
 			if (mode != PROARGMODE_OUT)
 				input++;
 		}

@@ -85,9 +85,9 @@ add(Row *row, bool present, Datum value)
 }
 
 static void
-add_text(Row *row, const char *text)
+add_text(Row *row, const char *s)
 {
-	add(row, text != NULL, text ? CStringGetTextDatum(text) : (Datum) 0);
+	add(row, s != NULL, s ? CStringGetTextDatum(s) : (Datum) 0);
 }
 
 /* 0 means none, as everywhere in gtf */
@@ -511,8 +511,9 @@ put_worker(ReturnSetInfo *rsinfo, int pid, const char *kind,
 		   TimestampTz started_at, const GtfSlotInfo *slot)
 {
 	Row			row = {0};
-	bool		task = slot && slot_has_task(slot) &&
-		gtf_visible_task(&slot->ref.id) != NULL;
+	bool		task;
+
+	task = slot && slot_has_task(slot) && gtf_visible_task(&slot->ref.id);
 
 	add_pid(&row, pid);
 	add(&row, slot != NULL, ObjectIdGetDatum(slot ? slot->role : InvalidOid));

@@ -90,6 +90,8 @@ gtf_pool_feed(Dispatcher *d)
 			gtf_queue_pop(queue);
 			gtf_queue_push(queue, &back);
 		}
+		if (gtf_lane_set_more(queue->lane, queue->count > 0))
+			gtf_dispatcher_look_at(d, d->now);
 		(void) gtf_lane_wake(queue->lane, gtf_lane_count(queue->lane));
 	}
 	pfree(owners);

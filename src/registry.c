@@ -7,11 +7,12 @@
  * context with everything that was read from gtf.task_type_versions since
  * the last change of that table.  The invalidation callback only marks the
  * current generation as stale; the next lookup, in the same transaction or a
- * later one, begins a new generation and makes the old one a child of
- * TopTransactionContext.  So a lookup never returns a type that was known to
- * be out of date, and a type that was handed out stays valid until the end of
- * the transaction.  A row that is read while its change commits lands in a
- * generation that is already, or soon, marked as stale.
+ * later one, begins a new generation and gives the old one away: to the
+ * transaction, or to the keeper, whose end is then its end.  So a lookup never
+ * returns a type that was known to be out of date, and a type that was handed
+ * out stays valid for as long as was promised.  A row that is read while its
+ * change commits lands in a generation that is already, or soon, marked as
+ * stale.
  *
  * The code.  A type names its handler by schema-qualified signature and
  * remembers who owned it.  What was found for it is kept with the type, along
@@ -70,6 +71,7 @@ static Generation *current = NULL;
 static bool stale = true;
 static Oid	versions_relid = InvalidOid;
 static uint64 names_changed = 0;
+static MemoryContext keeper = NULL;
 
 static Generation *current_generation(void);
 static GtfType *remember(Generation *generation, GtfType *type, bool is_current);
@@ -96,6 +98,20 @@ void
 gtf_type_forget(void)
 {
 	stale = true;
+}
+
+void
+gtf_type_keep_in(MemoryContext context)
+{
+	keeper = context;
+}
+
+/* Let go of what a caller may still use. */
+static void
+give_away(MemoryContext context)
+{
+	MemoryContextSetParent(context,
+						   keeper != NULL ? keeper : TopTransactionContext);
 }
 
 GtfType *
@@ -223,7 +239,7 @@ current_generation(void)
 	stale = false;
 
 	if (current != NULL)
-		MemoryContextSetParent(current->context, TopTransactionContext);
+		give_away(current->context);
 	MemoryContextSetParent(context, CacheMemoryContext);
 	current = generation;
 	return current;
@@ -347,7 +363,7 @@ fetch_handler(GtfType *type)
 	MemoryContextSetParent(new_signature->context,
 						   GetMemoryChunkContext(type));
 	if (signature != NULL)
-		MemoryContextSetParent(signature->context, TopTransactionContext);
+		give_away(signature->context);
 	type->signature = new_signature;
 	type->handler_oid = function;
 	return tuple;

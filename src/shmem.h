@@ -27,7 +27,7 @@
 
 #define GTF_SUBMIT_RING_SIZE	4096
 #define GTF_DONE_RING_SIZE		4096
-#define GTF_LANE_SIZE			64
+#define GTF_LANE_SIZE			256
 #define GTF_APP_USER_SHOWN		64
 #define GTF_START_ERROR_SIZE	256
 
@@ -222,6 +222,12 @@ extern int	gtf_lane_open(int db, Oid owner);
  */
 extern bool gtf_lane_put(int lane, GtfTaskRef *ref);
 extern int	gtf_lane_count(int lane);
+
+/*
+ * The dispatcher keeps more tasks of that owner: it wants to be woken when
+ * the lane is half empty.  True: it is already, nobody may come to say so.
+ */
+extern bool gtf_lane_set_more(int lane, bool more);
 
 /* Free slots in the lane. */
 extern int	gtf_lane_take_all(int lane, GtfTaskRef *refs);	/* back to memory */

@@ -61,6 +61,7 @@ typedef struct Lane
 	int			database;		/* index of the database entry */
 	int			first;			/* refs[first .. first + count) are sorted */
 	int			count;
+	bool		more;			/* wake the dispatcher when half empty */
 	GtfTaskRef	refs[GTF_LANE_SIZE];
 } Lane;
 

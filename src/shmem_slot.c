@@ -141,6 +141,19 @@ gtf_lane_count(int i)
 	return gtf_segment->lanes[i].count;
 }
 
+bool
+gtf_lane_set_more(int i, bool more)
+{
+	Lane	   *lane = &gtf_segment->lanes[i];
+	bool		low;
+
+	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
+	low = more && lane->count <= GTF_LANE_SIZE / 2;
+	lane->more = more && !low;
+	LWLockRelease(lane->lock);
+	return low;
+}
+
 int
 gtf_lane_take_all(int i, GtfTaskRef *refs)
 {
@@ -453,6 +466,7 @@ gtf_slot_take(GtfTaskRef *ref)
 	Slot	   *slot = &gtf_segment->slots[MyGtfSlot];
 	Lane	   *lane = &gtf_segment->lanes[slot->lane];
 	bool		taken = false;
+	bool		refill = false;
 
 	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
 
@@ -474,6 +488,11 @@ gtf_slot_take(GtfTaskRef *ref)
 		}
 		taken = !elsewhere;
 	}
+	if (lane->more && lane->count <= GTF_LANE_SIZE / 2)
+	{
+		lane->more = false;
+		refill = true;
+	}
 	slot->asleep = !taken;
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	if (taken)
@@ -492,6 +511,8 @@ gtf_slot_take(GtfTaskRef *ref)
 		slot->state = GTF_SLOT_IDLE;
 	LWLockRelease(slot->lock);
 	LWLockRelease(lane->lock);
+	if (refill)
+		gtf_dispatcher_wake(slot->database);
 	return taken;
 }
 

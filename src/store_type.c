@@ -17,6 +17,7 @@
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "registry.h"
@@ -94,11 +95,14 @@ find(const char *query, Oid argtype, Datum arg)
 	GtfType    *type = NULL;
 
 	gtf_spi_begin(&spi);
-	if (SPI_execute_with_args(query, 1, &argtype, &arg, NULL, false, 1) != SPI_OK_SELECT)
+	/* what is read is kept beyond a transaction that sees the past */
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (SPI_execute_with_args(query, 1, &argtype, &arg, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read gtf.task_type_versions");
 	if (SPI_processed > 0)
 		type = type_from_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
 							   context);
+	PopActiveSnapshot();
 	gtf_spi_end(&spi);
 	return type;
 }
