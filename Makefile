@@ -13,6 +13,8 @@ ifneq ($(filter $(OWN_GOALS),$(MAKECMDGOALS)),)
 # Everything here is a script's name; there is also a directory called test.
 .PHONY: $(OWN_GOALS)
 
+export T
+
 help:           ## this list
 	@echo 'Build and install into the PostgreSQL that PG_CONFIG names:'
 	@echo '  make && make install && make installcheck   (the last: running server that preloads gtf)'
@@ -23,29 +25,30 @@ help:           ## this list
 			printf '  make %-15s%s\n' "$$goal" "$$text"; \
 		done
 
+# exec: a signal that make passes on must reach the script, not a shell
 demo:           ## build gtf, start a private server and show tasks running
-	@tools/demo.sh
+	@exec tools/demo.sh
 
 demo-stop:      ## stop the server that make demo left running
-	@tools/demo.sh stop
+	@exec tools/demo.sh stop
 
 test:           ## every suite on PostgreSQL 15; make test T=word: only the files named *word*
-	@T='$(T)' tools/test.sh
+	@exec tools/test.sh
 
 test-versions:  ## every suite on PostgreSQL 17, 18 and 19, in a throw-away Debian tree
-	@T='$(T)' tools/test_versions.sh
+	@exec tools/test_versions.sh
 
 test-debug:     ## PostgreSQL 18 with assertions: suites under ASAN and UBSAN, then valgrind
-	@T='$(T)' tools/test_debug.sh
+	@exec tools/test_debug.sh
 
 bench:          ## throughput and latency on a private server
-	@tools/bench.sh
+	@exec tools/bench.sh
 
 indent:         ## lay the C files out as PostgreSQL does
-	@tools/indent.sh
+	@exec tools/indent.sh
 
 indent-check:   ## fail where make indent would change something
-	@tools/indent.sh --check
+	@exec tools/indent.sh --check
 
 # PGXS has a check goal that runs nothing and succeeds; nobody shall trust it.
 check: test

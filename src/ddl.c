@@ -27,17 +27,15 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "pgstat.h"
-#include "storage/latch.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "ddl.h"
 #include "shmem.h"
 #include "wakeup.h"
+#include "worker.h"
 
 #define STOP_TIMEOUT_MS 5000
 
@@ -76,10 +74,7 @@ stop_workers(Oid database)
 			break;
 		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), STOP_TIMEOUT_MS))
 			break;
-		CHECK_FOR_INTERRUPTS();
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 10, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
+		gtf_backend_wait(10);
 	}
 	pfree(pids);
 }
@@ -241,6 +236,16 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		pg_uuid_t	zero = {{0}};
 
 		gtf_submitted_scan_from(MyDatabaseId, &zero);
+	}
+	if (gtf_shmem_available() && IsA(stmt, AlterDatabaseSetStmt))
+	{
+		AlterDatabaseSetStmt *set = castNode(AlterDatabaseSetStmt, stmt);
+		Oid			database = get_database_oid(set->dbname, true);
+
+		if (is_ours(database) &&
+			(set->setstmt->name == NULL ||
+			 pg_strncasecmp(set->setstmt->name, "gtf.", 4) == 0))
+			gtf_wakeup_restart(database);
 	}
 	if (gtf_shmem_available() && IsA(stmt, CreatedbStmt))
 	{

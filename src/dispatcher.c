@@ -24,6 +24,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
@@ -294,7 +295,7 @@ check_installed(void)
 	if (installed == GTF_OTHER_VERSION)
 		ereport(LOG,
 				(errmsg("gtf does not run tasks in database \"%s\": the extension has version %s, the library %s",
-						MyBgworkerEntry->bgw_name, version, GTF_VERSION),
+						get_database_name(MyDatabaseId), version, GTF_VERSION),
 				 errhint("Run ALTER EXTENSION gtf UPDATE, or restart the server after an upgrade of the package.")));
 	(void) gtf_tx_commit(false);
 	if (installed != GTF_INSTALLED)
@@ -342,9 +343,15 @@ start_up(void *arg)
 	*home = check_home();
 	if (!*home)
 	{
+		char	   *name;
+
+		gtf_tx_begin();
+		name = MemoryContextStrdup(dispatcher_context,
+								   get_database_name(MyDatabaseId));
+		(void) gtf_tx_commit(false);
 		ereport(LOG,
-				(errmsg("gtf does not run tasks in database %u: its tables are a copy from another server or database",
-						MyDatabaseId),
+				(errmsg("gtf does not run tasks in database \"%s\": its tables are a copy from another server or database",
+						name),
 				 errhint("Call gtf_adopt() there to let the tasks run.")));
 		return;
 	}
@@ -370,7 +377,7 @@ gtf_dispatcher_main(Datum arg)
 	before_shmem_exit(detach, (Datum) 0);
 	gtf_worker_signals();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	pgstat_report_appname("gtf dispatcher");
+	gtf_worker_set_name("gtf dispatcher");
 
 	dispatcher_context = AllocSetContextCreate(TopMemoryContext, "gtf dispatcher",
 											   ALLOCSET_DEFAULT_SIZES);
@@ -381,14 +388,19 @@ gtf_dispatcher_main(Datum arg)
 
 	/* an error here ends the process; the launcher tries again later */
 	start_up(&home);
+	pgstat_report_activity(STATE_IDLE, NULL);
 	while (!home && !gtf_worker_stopping() && !gtf_db_is_blocked(me.db))
 	{
-		/* gtf_adopt() wakes the dispatcher; restart to read all anew */
+		/* gtf_adopt() wakes the dispatcher; start anew to read everything */
 		(void) gtf_worker_wait(-1);
+		if (!gtf_worker_stopping() && check_home())
+			break;
+	}
+	if (!home)
+	{
 		exit_reason = GTF_EXIT_RESTART;
 		proc_exit(0);
 	}
-	pgstat_report_activity(STATE_IDLE, NULL);
 
 	while (!gtf_worker_stopping() && !gtf_db_is_blocked(me.db))
 	{

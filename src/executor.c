@@ -67,6 +67,14 @@ typedef struct Run
 	GtfType    *type;
 	TimestampTz started_at;
 	bool		has_live;		/* a row of gtf.live must go at the end */
+
+	/*
+	 * What to hand back to the dispatcher (attempt 0 = nothing), and the end
+	 * of the commit it depends on.  Only when the slot has let go of the
+	 * task: who is offered it earlier would take it for a duplicate.
+	 */
+	GtfTaskRef	next;
+	XLogRecPtr	next_lsn;
 } Run;
 
 static Oid	my_role;
@@ -117,7 +125,7 @@ record_start(Run *run)
 
 	live.task_id = run->ref.id;
 	live.attempt = run->ref.attempt;
-	live.state = 'r';
+	live.state = GTF_LIVE_RUNNING;
 	live.since = run->started_at;
 	live.worker = MyProcPid;
 	gtf_store_live_put(&live);
@@ -186,10 +194,8 @@ prepare(Run *run)
 		case GTF_PROBE_IN_PROGRESS:
 			{
 				/* somebody is ending it: look again when that is decided */
-				GtfTaskRef	again = run->ref;
-
-				again.due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 50);
-				gtf_submitted_push(MyDatabaseId, &again, 1);
+				run->next = run->ref;
+				run->next.due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 50);
 				return false;
 			}
 		case GTF_PROBE_NONE:
@@ -271,7 +277,7 @@ run_to_success(Run *run)
 	lsn = gtf_tx_commit(gtf_synchronous_commit);
 	MemoryContextSwitchTo(task_context);
 	gtf_count(MyDatabaseId, GTF_COUNT_SUCCEEDED, 1);
-	gtf_finish_tell(&outcome, lsn, NULL);
+	gtf_finish_tell(&outcome, lsn);
 	return true;
 }
 
@@ -280,7 +286,6 @@ static void
 write_failure(Run *run, ErrorData *edata)
 {
 	GtfOutcome	outcome;
-	GtfTaskRef	next = {0};
 	XLogRecPtr	lsn;
 	bool		written;
 
@@ -290,13 +295,16 @@ write_failure(Run *run, ErrorData *edata)
 	gtf_finish_set_error(&outcome, edata);
 	(void) gtf_slot_finishing();
 	written = gtf_finish_failed(&outcome, run->task, run->type, &run->ref,
-								run->phase != PHASE_FETCH, &next);
+								run->phase != PHASE_FETCH, &run->next);
 	lsn = gtf_tx_commit(gtf_synchronous_commit);
 	MemoryContextSwitchTo(task_context);
 	if (written)
 	{
 		gtf_count(MyDatabaseId, GTF_COUNT_FAILED, 1);
-		gtf_finish_tell(&outcome, lsn, &next);
+		if (run->next.attempt == 0)
+			gtf_finish_tell(&outcome, lsn);
+		else
+			run->next_lsn = lsn;
 	}
 }
 
@@ -377,13 +385,11 @@ run_task(const GtfTaskRef *ref)
 	if (error && run->task == NULL)
 	{
 		/* it could not even be read: the dispatcher offers it again later */
-		GtfTaskRef	again = run->ref;
-
 		ereport(LOG,
 				(errmsg("gtf task %s could not be read: %s",
 						gtf_id_text(&run->ref.id), error->message)));
-		again.due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
-		gtf_submitted_push(MyDatabaseId, &again, 1);
+		run->next = run->ref;
+		run->next.due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
 		processed = false;
 	}
 	else if (error && is_superseded(run, error))
@@ -432,6 +438,8 @@ run_task(const GtfTaskRef *ref)
 	gtf_current_attempt = 0;
 	reset_session(atomic);
 	gtf_slot_idle(processed, failed);
+	if (run->next.attempt > 0)
+		gtf_finish_again(&run->next, run->next_lsn);
 	gtf_count(MyDatabaseId, GTF_COUNT_STARTED, processed ? 1 : 0);
 
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -476,7 +484,7 @@ gtf_executor_main(Datum arg)
 						start.is_superuser);
 	process_session_preload_libraries();
 	emit_log_hook = prev_emit_log_hook;
-	pgstat_report_appname("gtf executor");
+	gtf_worker_set_name("gtf executor");
 
 	MessageContext = AllocSetContextCreate(TopMemoryContext, "MessageContext",
 										   ALLOCSET_DEFAULT_SIZES);

@@ -65,7 +65,7 @@ write_outcome(GtfOutcome *outcome, GtfStatus again, const GtfTaskRef *ref,
 
 		live.task_id = outcome->task_id;
 		live.attempt = outcome->attempt + 1;
-		live.state = 'p';
+		live.state = GTF_LIVE_WAITING;
 		live.since = next_due;
 		gtf_store_live_put(&live);
 
@@ -116,19 +116,18 @@ gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 }
 
 void
-gtf_finish_tell(const GtfOutcome *outcome, XLogRecPtr lsn,
-				const GtfTaskRef *next)
+gtf_finish_again(const GtfTaskRef *next, XLogRecPtr lsn)
+{
+	GtfTaskRef	ref = *next;
+
+	ref.lsn = lsn;
+	gtf_submitted_push(MyDatabaseId, &ref, 1);
+}
+
+void
+gtf_finish_tell(const GtfOutcome *outcome, XLogRecPtr lsn)
 {
 	GtfDone		done;
-
-	if (next && next->attempt > 0)
-	{
-		GtfTaskRef	ref = *next;
-
-		ref.lsn = lsn;
-		gtf_submitted_push(MyDatabaseId, &ref, 1);
-		return;
-	}
 
 	done.id = outcome->task_id;
 	done.lsn = lsn;

@@ -31,11 +31,15 @@ extern bool gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 							GtfTaskRef *next);
 
 /*
- * After the commit that ended at lsn: tell the flusher of a final outcome,
- * or the dispatcher of the attempt that follows.
+ * After the commit that ended at lsn: tell the flusher of a final outcome.
  */
-extern void gtf_finish_tell(const GtfOutcome *outcome, XLogRecPtr lsn,
-							const GtfTaskRef *next);
+extern void gtf_finish_tell(const GtfOutcome *outcome, XLogRecPtr lsn);
+
+/*
+ * Hand the next attempt to the dispatcher.  No slot may hold the task any
+ * more, or the reference would be dropped as a duplicate.
+ */
+extern void gtf_finish_again(const GtfTaskRef *next, XLogRecPtr lsn);
 
 /* Fill the error fields of an outcome, in the current memory context. */
 extern void gtf_finish_set_error(GtfOutcome *outcome, const ErrorData *edata);

@@ -98,7 +98,7 @@ gtf_flusher_main(Datum arg)
 	before_shmem_exit(detach, (Datum) 0);
 	gtf_worker_signals();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	pgstat_report_appname("gtf flusher");
+	gtf_worker_set_name("gtf flusher");
 	pgstat_report_activity(STATE_IDLE, NULL);
 
 	scratch = AllocSetContextCreate(TopMemoryContext, "gtf flusher tick",

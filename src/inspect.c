@@ -33,7 +33,7 @@
 
 #include <math.h>
 
-#include "commands/dbcommands.h"
+#include "access/htup_details.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"

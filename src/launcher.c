@@ -242,7 +242,7 @@ gtf_launcher_main(Datum arg)
 	gtf_worker_signals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	gtf_launcher_attach();
-	pgstat_report_appname("gtf launcher");
+	gtf_worker_set_name("gtf launcher");
 
 	launcher_context = AllocSetContextCreate(TopMemoryContext, "gtf launcher",
 											 ALLOCSET_DEFAULT_SIZES);

@@ -295,7 +295,10 @@ report_shortage(Dispatcher *d)
 	gtf_dispatcher_look_at(d, shortage_until);
 }
 
-/* Make room for a hungry owner.  True if an executor is on its way out. */
+/*
+ * Retire one executor, to make room for a hungry owner or (NULL) because
+ * there are too many.  True if one is on its way out.
+ */
 static bool
 retire_one(Dispatcher *d, const OwnerQueue *hungry, bool busy_too)
 {
@@ -310,10 +313,14 @@ retire_one(Dispatcher *d, const OwnerQueue *hungry, bool busy_too)
 		int			rank;
 
 		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId ||
-			info.role == hungry->owner)
+			(hungry && info.role == hungry->owner))
 			continue;
 		if (info.retiring)
-			return true;
+		{
+			if (hungry)
+				return true;
+			continue;
+		}
 		queue = gtf_queue_owner(info.role);
 		if (info.state == GTF_SLOT_IDLE &&
 			(queue->lane < 0 || gtf_lane_count(queue->lane) == 0))
@@ -343,6 +350,7 @@ gtf_pool_adjust(Dispatcher *d)
 	int			n;
 	OwnerQueue **owners;
 	int			total = 0;
+	int			retiring = 0;
 	GtfSlotInfo info;
 
 	watch_launches(d);
@@ -360,13 +368,23 @@ gtf_pool_adjust(Dispatcher *d)
 			continue;
 		total++;
 		if (info.retiring)
+		{
+			retiring++;
 			continue;
+		}
 		queue = gtf_queue_owner(info.role);
 		queue->executors++;
 		if (info.state == GTF_SLOT_IDLE)
 			queue->idle++;
 		else if (info.state == GTF_SLOT_LAUNCHING)
 			queue->launching++;
+	}
+
+	/* after gtf.max_executors was lowered */
+	for (int excess = total - retiring - gtf_max_executors; excess > 0; excess--)
+	{
+		if (!retire_one(d, NULL, true))
+			break;
 	}
 
 	owners = gtf_queue_owners(&n);

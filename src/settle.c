@@ -27,16 +27,21 @@
 
 #define LONG_RUNNING_MS 100
 
-/* One lost attempt: its outcome and what follows, in one transaction. */
+/*
+ * One lost attempt: its outcome and what follows, in one transaction.
+ * *next is the attempt that follows, to be taken in when no slot holds the
+ * task any more; attempt 0 = none.
+ */
 static void
-settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker)
+settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
+			   GtfTaskRef *next)
 {
 	GtfOutcome	outcome = {0};
-	GtfTaskRef	next = {0};
 	GtfTask    *task;
 	XLogRecPtr	lsn;
 	bool		written = false;
 
+	memset(next, 0, sizeof(GtfTaskRef));
 	gtf_tx_begin();
 	task = gtf_store_task_fetch(&ref->id, (ItemPointer) &ref->tid);
 	if (task)
@@ -48,7 +53,7 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker)
 		outcome.worker = worker;
 		written = gtf_finish_lost(&outcome, task,
 								  gtf_type_by_version(task->type_version, true),
-								  ref, &next);
+								  ref, next);
 	}
 	if (!written)
 	{
@@ -66,13 +71,15 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker)
 		ereport(LOG,
 				(errmsg("gtf task %s lost its executor in attempt %d",
 						gtf_id_text(&ref->id), ref->attempt)));
-		gtf_finish_tell(&outcome, lsn, &next);
+		if (next->attempt > 0)
+			next->lsn = lsn;
+		else
+			gtf_finish_tell(&outcome, lsn);
 	}
 	else if (task)
 	{
 		/* the executor may have died between its commit and telling so */
-		outcome.status = GTF_SUCCESS;
-		gtf_finish_tell(&outcome, GetXLogInsertRecPtr(), NULL);
+		gtf_finish_tell(&outcome, GetXLogInsertRecPtr());
 	}
 }
 
@@ -88,8 +95,15 @@ gtf_settle_lost(Dispatcher *d)
 			continue;
 		if (info.body_running)
 		{
-			settle_attempt(&info.ref, info.started_at, 0);
+			GtfTaskRef	next;
+
+			settle_attempt(&info.ref, info.started_at, 0, &next);
 			gtf_slot_free_lost(i, info.generation);
+			if (next.attempt > 0)
+			{
+				gtf_queue_add(&next, d->now, d->flushed);
+				gtf_dispatcher_look_at(d, d->now);
+			}
 		}
 		else
 		{
@@ -129,7 +143,7 @@ gtf_settle_long_running(Dispatcher *d)
 			{
 				live.task_id = info.ref.id;
 				live.attempt = info.ref.attempt;
-				live.state = 'r';
+				live.state = GTF_LIVE_RUNNING;
 				live.since = info.started_at;
 				live.worker = info.pid;
 				gtf_tx_begin();
@@ -194,11 +208,16 @@ gtf_settle_live(Dispatcher *d)
 		ref.attempt = live->attempt;
 		ref.due = live->since;
 		ref.flags = GTF_REF_HAS_LIVE;
-		if (live->state == 'r')
-			settle_attempt(&ref, live->since, live->worker);
-		else
+		if (live->state == GTF_LIVE_RUNNING)
 		{
-			/* it has been lost or failed before: do not let it crash us twice */
+			GtfTaskRef	next;
+
+			settle_attempt(&ref, live->since, live->worker, &next);
+			ref = next;
+		}
+		if (ref.attempt > 0)
+		{
+			/* lost or failed before: let it not crash us unseen */
 			ref.flags |= GTF_REF_DURABLE_START;
 			gtf_queue_add(&ref, d->now, d->flushed);
 		}
@@ -234,7 +253,7 @@ gtf_settle_fail(const GtfTaskRef *refs, int n, int sqlerrcode,
 	for (int i = 0; i < n; i++)
 	{
 		if (written[i])
-			gtf_finish_tell(&outcomes[i], lsn, NULL);
+			gtf_finish_tell(&outcomes[i], lsn);
 	}
 	gtf_count(MyDatabaseId, GTF_COUNT_FAILED, n);
 	pfree(outcomes);

@@ -277,7 +277,7 @@ gtf_store_tasks_end(GtfTaskWriter *writer)
 }
 
 static GtfTask *
-task_from_slot(TupleTableSlot *slot)
+task_from_slot(TupleTableSlot *slot, bool with_args)
 {
 	GtfTask    *task = palloc0(sizeof(GtfTask));
 	Datum		d;
@@ -321,9 +321,25 @@ task_from_slot(TupleTableSlot *slot)
 	text_or_null(slot, TASK_QUEUE, task->queue);
 	text_or_null(slot, TASK_TASK_KEY, task->task_key);
 	text_or_null(slot, TASK_TASK_NAME, task->task_name);
-	GET(TASK_ARGS);
-	task->args = DatumGetJsonbPCopy(d);
+	if (with_args)
+	{
+		GET(TASK_ARGS);
+		task->args = DatumGetJsonbPCopy(d);
+	}
 	task->tid = slot->tts_tid;
+	return task;
+}
+
+static GtfTask *
+task_by_id(const pg_uuid_t *id, bool with_args)
+{
+	GtfTask    *task = NULL;
+	StoreLookup lookup;
+
+	gtf_lookup_begin(&lookup, "tasks", "tasks_pkey", id, SnapshotSelf);
+	if (gtf_lookup_next(&lookup, ForwardScanDirection))
+		task = task_from_slot(lookup.slot, with_args);
+	gtf_lookup_end(&lookup);
 	return task;
 }
 
@@ -331,7 +347,6 @@ GtfTask *
 gtf_store_task_fetch(const pg_uuid_t *id, ItemPointer tid)
 {
 	GtfTask    *task = NULL;
-	StoreLookup lookup;
 
 	if (tid && ItemPointerIsValid(tid))
 	{
@@ -346,7 +361,7 @@ gtf_store_task_fetch(const pg_uuid_t *id, ItemPointer tid)
 			Datum		d = slot_getattr(slot, TASK_ID, &isnull);
 
 			if (gtf_id_equal(DatumGetUUIDP(d), id))
-				task = task_from_slot(slot);
+				task = task_from_slot(slot, true);
 		}
 		ExecDropSingleTupleTableSlot(slot);
 		table_close(rel, AccessShareLock);
@@ -354,11 +369,13 @@ gtf_store_task_fetch(const pg_uuid_t *id, ItemPointer tid)
 			return task;
 	}
 
-	gtf_lookup_begin(&lookup, "tasks", "tasks_pkey", id, SnapshotSelf);
-	if (gtf_lookup_next(&lookup, ForwardScanDirection))
-		task = task_from_slot(lookup.slot);
-	gtf_lookup_end(&lookup);
-	return task;
+	return task_by_id(id, true);
+}
+
+GtfTask *
+gtf_store_task_head(const pg_uuid_t *id)
+{
+	return task_by_id(id, false);
 }
 
 bool

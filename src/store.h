@@ -53,6 +53,9 @@ extern void gtf_store_tasks_end(GtfTaskWriter *writer);
  */
 extern GtfTask *gtf_store_task_fetch(const pg_uuid_t *id, ItemPointer tid);
 
+/* The same by id, with args left NULL: they may be large. */
+extern GtfTask *gtf_store_task_head(const pg_uuid_t *id);
+
 /* Highest id in the table; false if it is empty. */
 extern bool gtf_store_last_id(pg_uuid_t *id);
 

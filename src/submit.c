@@ -197,7 +197,7 @@ put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
 	Interval   *timeout = o->timeout ? o->timeout : type->timeout;
 
 	not_yet(timeout != NULL && interval_sign(timeout) != 0, "timeout");
-	not_yet(type->scope != 'p', "a scope other than private");
+	not_yet(type->scope != GTF_SCOPE_PRIVATE, "a scope other than private");
 
 	task.created_at = GetCurrentTimestamp();
 	gtf_id_build(gtf_shmem_next_ticks(gtf_id_ticks_from_timestamp(task.created_at)),

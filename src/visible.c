@@ -39,7 +39,7 @@ gtf_may_see(Oid owner, const char *app_user, char scope)
 GtfTask *
 gtf_visible_task(const pg_uuid_t *id)
 {
-	GtfTask    *task = gtf_store_task_fetch(id, NULL);
+	GtfTask    *task = gtf_store_task_head(id);
 
 	if (task && !gtf_may_see(task->owner, task->app_user, task->scope))
 		return NULL;

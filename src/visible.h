@@ -20,8 +20,8 @@ extern bool gtf_is_principal(Oid owner, const char *app_user);
 extern bool gtf_may_see(Oid owner, const char *app_user, char scope);
 
 /*
- * The task, in the current memory context, if it is there and the caller may
- * see it, else NULL.
+ * The task without its args, in the current memory context, if it is there
+ * and the caller may see it, else NULL.
  */
 extern GtfTask *gtf_visible_task(const pg_uuid_t *id);
 

@@ -24,13 +24,10 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "pgstat.h"
-#include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "errors.h"
 #include "executor.h"
@@ -39,6 +36,7 @@
 #include "store.h"
 #include "task.h"
 #include "visible.h"
+#include "worker.h"
 
 PG_FUNCTION_INFO_V1(gtf_wait);
 PG_FUNCTION_INFO_V1(gtf_wait_any);
@@ -100,7 +98,7 @@ current_status(const pg_uuid_t *id)
 
 	if (gtf_slot_find(id, &info) && info.body_running)
 		return GTF_IN_PROGRESS;
-	if (gtf_store_live_get(id, &live) && live.state == 'r')
+	if (gtf_store_live_get(id, &live) && live.state == GTF_LIVE_RUNNING)
 		return GTF_IN_PROGRESS;
 	return GTF_PENDING;
 }
@@ -160,7 +158,6 @@ wait_for(Awaited *tasks, int n, bool any, const Interval *timeout,
 			int			ended = 0;
 			long		left = -1;
 
-			CHECK_FOR_INTERRUPTS();
 			for (int i = 0; i < n; i++)
 			{
 				if (!tasks[i].ended && gtf_waiter_done(tasks[i].waiter))
@@ -180,11 +177,7 @@ wait_for(Awaited *tasks, int n, bool any, const Interval *timeout,
 
 			/* nothing may keep an xmin while we sleep */
 			InvalidateCatalogSnapshot();
-			(void) WaitLatch(MyLatch,
-							 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
-							 (left >= 0 ? WL_TIMEOUT : 0),
-							 left, PG_WAIT_EXTENSION);
-			ResetLatch(MyLatch);
+			gtf_backend_wait(left);
 		}
 	}
 	PG_FINALLY();

@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
@@ -40,6 +42,7 @@ static bool overflowed = false;
 static pg_uuid_t overflow_from;
 
 static Oid	wanted_database = InvalidOid;
+static Oid	restarted_database = InvalidOid;
 static Oid	blocked_database = InvalidOid;
 
 static bool registered = false;
@@ -50,6 +53,7 @@ forget(void)
 	num_pending = 0;
 	overflowed = false;
 	wanted_database = InvalidOid;
+	restarted_database = InvalidOid;
 }
 
 static void
@@ -94,6 +98,14 @@ xact_callback(XactEvent event, void *arg)
 				gtf_submitted_scan_from(MyDatabaseId, &overflow_from);
 			if (OidIsValid(wanted_database) && gtf_db_want(wanted_database))
 				gtf_launcher_wake();
+			if (OidIsValid(restarted_database))
+			{
+				GtfDatabaseInfo info;
+
+				if (gtf_db_info(gtf_db_find(restarted_database), &info) &&
+					info.dispatcher_pid != 0)
+					(void) kill(info.dispatcher_pid, SIGTERM);
+			}
 			forget();
 			release_block();
 			break;
@@ -185,6 +197,13 @@ gtf_wakeup_database(Oid database)
 {
 	register_callbacks();
 	wanted_database = database;
+}
+
+void
+gtf_wakeup_restart(Oid database)
+{
+	register_callbacks();
+	restarted_database = database;
 }
 
 void

@@ -20,6 +20,12 @@ extern void gtf_wakeup_scan(const pg_uuid_t *from);
 extern void gtf_wakeup_database(Oid database);
 
 /*
+ * Settings of this database were changed: have its dispatcher start again
+ * after the commit.
+ */
+extern void gtf_wakeup_restart(Oid database);
+
+/*
  * The database was blocked (gtf_db_block) for this transaction: unblock it
  * when the transaction ends, whichever way.
  */

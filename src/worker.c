@@ -104,6 +104,12 @@ gtf_worker_signals(void)
 	BackgroundWorkerUnblockSignals();
 }
 
+void
+gtf_worker_set_name(const char *name)
+{
+	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_OVERRIDE);
+}
+
 bool
 gtf_worker_stopping(void)
 {
@@ -136,6 +142,17 @@ gtf_worker_wait(long timeout_ms)
 		reloaded = true;
 	}
 	return reloaded;
+}
+
+void
+gtf_backend_wait(long timeout_ms)
+{
+	(void) WaitLatch(MyLatch,
+					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+					 (timeout_ms >= 0 ? WL_TIMEOUT : 0),
+					 timeout_ms, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
 }
 
 bool

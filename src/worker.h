@@ -32,6 +32,9 @@ extern bool gtf_worker_start(GtfWorkerKind kind, Oid database, Datum arg,
  */
 extern void gtf_worker_signals(void);
 
+/* Set application_name, in a way that RESET comes back to. */
+extern void gtf_worker_set_name(const char *name);
+
 /* Was this process asked to stop? */
 extern bool gtf_worker_stopping(void);
 
@@ -42,6 +45,12 @@ extern bool gtf_worker_stopping(void);
  * configuration was reloaded.
  */
 extern bool gtf_worker_wait(long timeout_ms);
+
+/*
+ * The same for any backend: sleep, reset the latch, serve interrupts.  The
+ * configuration and a pending cancel are left to the backend's own loop.
+ */
+extern void gtf_backend_wait(long timeout_ms);
 
 /*
  * Run tick; an ERROR in it is reported, rolled back and survived.  False

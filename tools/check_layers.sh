@@ -11,6 +11,7 @@
 # shellcheck disable=SC2317 # the checks are called through rule
 
 set -euo pipefail
+shopt -s nullglob
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 failed=0 number=0
@@ -20,7 +21,7 @@ rule() { # NAME CMD...
     local broken
 
     number=$((number + 1))
-    broken=$("${@:2}") || broken+="the check itself failed: ${*:2}"
+    broken=$("${@:2}") || broken+=$'\n'"the check itself failed: $2"
     if [[ -n $broken ]]; then
         printf '%s\n' "$broken" "not ok $number - $1"
         failed=1
@@ -53,12 +54,13 @@ code() { # PATTERN FILE...
 
 sources=(src/*.c src/*.h include/*.h)
 
+# An owner that outgrew one file, shmem.c, is all of shmem.c and shmem_*.c.
 only_in() { # WHAT PATTERN FILE...
     local what=$1 pattern=$2 f files=()
 
     shift 2
     for f in "${sources[@]}"; do
-        [[ " $* " == *" $f "* ]] || files+=("$f")
+        [[ " $* " == *" $f "* || " $* " == *" ${f/_*./.} "* ]] || files+=("$f")
     done
     rule "$what only in $*" code "$pattern" "${files[@]}"
 }

@@ -10,6 +10,8 @@
 #   copy_tree DEST              this source tree, without what git ignores
 #   make_prefix VERSION DEST    private copy of an installed PostgreSQL: sets
 #                               PG_CONFIG, PGBIN
+#   fetch_source VERSION DEST   the source of a PostgreSQL, from Debian
+#   own_folder DIR              make a folder that belongs to ACCOUNT
 #   use_prefix PG_CONFIG        work with another PostgreSQL: sets the same
 #   build_install SRC [VAR=VALUE...]
 #                               make and install into PG_CONFIG's PostgreSQL,
@@ -248,21 +250,24 @@ _cleanup() {
 # (any other process with a data directory below DIR as its working directory;
 # PostgreSQL overwrites its environment), or other (started by as_account).
 _processes() { # DIR
-    local d pid cwd
-
-    for d in /proc/[0-9]*; do
-        pid=${d#/proc/}
-        cwd=$(readlink "$d/cwd" 2>/dev/null) || continue
-        if [[ $cwd == "$1"/* && -f $cwd/PG_VERSION ]]; then
-            if [[ $(head -n 1 "$cwd/postmaster.pid" 2>/dev/null) == "$pid" ]]; then
-                echo "$pid postmaster"
-            else
-                echo "$pid backend"
-            fi
-        elif grep -qszxF "GTF_WORK=$1" "$d/environ"; then
-            echo "$pid other"
-        fi
-    done
+    perl -Mstrict -we '
+        my $dir = shift;
+        foreach my $proc (glob "/proc/[0-9]*")
+        {
+            my ($pid) = $proc =~ /(\d+)$/;
+            my $cwd = readlink("$proc/cwd") // next;
+            if ($cwd =~ m{^\Q$dir\E/} && -f "$cwd/PG_VERSION")
+            {
+                my $in;
+                my $pidfile = open($in, "<", "$cwd/postmaster.pid") ? <$in> : undef;
+                print "$pid ", ($pidfile // "") eq "$pid\n" ? "postmaster\n" : "backend\n";
+            }
+            elsif (open(my $in, "<", "$proc/environ"))
+            {
+                local $/ = "\0";
+                print "$pid other\n" if grep { $_ eq "GTF_WORK=$dir\0" } <$in>;
+            }
+        }' "$1"
 }
 
 # Succeeds when there was something to signal.
@@ -277,16 +282,19 @@ _signal() { # SIGNAL KIND DIR
 }
 
 # Ends the servers below a folder, in their own way first, so that they take
-# their shared memory with them; a stopped or hanging process is killed.
+# their shared memory with them.  An immediate shutdown takes up to 5 s when a
+# process does not react; whatever is left after that is killed.
 stop_servers() { # DIR
     local i
 
     _signal QUIT postmaster "$1" || true
-    for i in {1..30}; do
+    for i in {1..40}; do
         _processes "$1" | grep -q 'postmaster\|backend' || return 0
+        if ((i > 30)); then
+            _signal KILL postmaster "$1" || true
+            _signal KILL backend "$1" || true
+        fi
         sleep 0.2
-        ((i < 28)) || _signal KILL postmaster "$1" || true
-        ((i < 28)) || _signal KILL backend "$1" || true
     done
 }
 
@@ -311,6 +319,38 @@ copy_tree() { # DEST
 }
 
 # ---------------------------------------------------------------- PostgreSQL
+
+# Debian's source, checked by apt's signatures like any package.  With lists of
+# our own: the machine's sources need not have any deb-src.
+fetch_source() { # VERSION DEST
+    local mirror suite apt=$WORK/apt
+
+    need_packages bzip2 xz-utils
+    mirror=$(debian_mirror Debian)
+    [[ -n $mirror ]] || die "apt knows no Debian archive"
+    own_folder "$2"
+    as_account mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+    for suite in forky sid; do
+        echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
+    done | as_account tee "$apt/sources.list" >/dev/null
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    as_account sh -ec '
+        apt=$1 dest=$2 package=postgresql-$3
+        get() {
+            apt-get -qq -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+                -o Dir::State::Lists="$apt/lists" -o Dir::Cache="$apt/cache" "$@" >/dev/null
+        }
+        cd "$apt"
+        get update
+        get source --download-only "$package"
+        tar -C "$dest" --strip-components=1 -xf "$package"_*.orig.tar.*' sh "$apt" "$2" "$1"
+}
+
+# A folder that the account may write to, where it may not make one.
+own_folder() { # DIR
+    mkdir -p "$1"
+    ((EUID != 0)) || chown "$ACCOUNT:" "$1"
+}
 
 use_prefix() { # PG_CONFIG
     PG_CONFIG=$1

@@ -13,37 +13,12 @@
 
 VERSION=18
 
-need_packages gcc make libc6-dev binutils perl git bison flex bzip2 xz-utils \
-    libipc-run-perl valgrind
+need_packages gcc make libc6-dev binutils perl git bison flex libipc-run-perl valgrind
 make_work
 
 cache=${GTF_CACHE:-$WORK}
 tree=$cache/postgresql
 pg=$cache/pg-debug
-
-# Debian's source, checked by apt's signatures like any package.  Lists of our
-# own: the machine's sources need not have any deb-src.
-fetch_source() {
-    local mirror suite apt=$WORK/apt
-
-    mirror=$(debian_mirror Debian)
-    [[ -n $mirror ]] || die "apt knows no Debian archive"
-    as_account mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$tree"
-    for suite in forky sid; do
-        echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
-    done | as_account tee "$apt/sources.list" >/dev/null
-    local options=(-q -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
-        -o Dir::State::Lists="$apt/lists" -o Dir::Cache="$apt/cache")
-    as_account apt-get "${options[@]}" update >/dev/null
-    # shellcheck disable=SC2016 # expanded by the inner shell
-    as_account sh -ec '
-        folder=$1 tree=$2 package=$3
-        shift 3
-        cd "$folder"
-        apt-get "$@" source --download-only "$package" >/dev/null
-        tar -C "$tree" --strip-components=1 -xf "$package"_*.orig.tar.*' \
-        sh "$apt" "$tree" "postgresql-$VERSION" "${options[@]}"
-}
 
 # Without NLS and ICU: libasan hangs in the one, nobody needs the other here.
 build_server() {
@@ -66,14 +41,10 @@ build_server() {
 }
 
 if [[ ! -x $pg/bin/pg_config ]]; then
-    # ours in a folder that may not be
-    for d in "$tree" "$pg"; do
-        mkdir -p "$d"
-        ((EUID != 0)) || chown "$ACCOUNT:" "$d"
-    done
     say "fetching the source of PostgreSQL $VERSION"
-    fetch_source
+    fetch_source $VERSION "$tree"
     say "building it with assertions (some minutes)"
+    own_folder "$pg"
     build_server
 fi
 use_prefix "$pg/bin/pg_config"

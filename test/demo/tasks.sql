@@ -1,0 +1,107 @@
+-- The demo's tables and tasks: ordinary SQL and plpgsql.
+--
+-- The input is Debian's list of packages: which ones there are, and what each
+-- needs to be installed.
+
+CREATE TABLE package (
+	name text PRIMARY KEY,
+	version text NOT NULL,
+	installed_kb bigint,
+	depends text,				-- as in the list: "libc6 (>= 2.34), perl | perl-base"
+	needed_by bigint			-- filled in by count_users()
+);
+
+CREATE TABLE dependency (
+	package text NOT NULL,
+	needs text NOT NULL,
+	version text,				-- ">= 2.34", or NULL
+	choice int NOT NULL			-- 2 and up: an alternative to the first
+);
+
+-- A function is an atomic task: its rows, and that it has succeeded, are
+-- committed together or not at all.
+CREATE FUNCTION parse_depends() RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	p record;
+	total bigint := (SELECT count(*) FROM package);
+	done bigint := 0;
+BEGIN
+	DELETE FROM dependency;
+	FOR p IN SELECT name, depends FROM package LOOP
+		INSERT INTO dependency (package, needs, version, choice)
+			SELECT p.name, substring(c.text FROM '^[^ (:]+'), substring(c.text FROM '\((.*)\)'), c.number
+			FROM regexp_split_to_table(p.depends, ',\s*') AS d,
+				regexp_split_to_table(d, '\s*\|\s*') WITH ORDINALITY AS c (text, number)
+			WHERE c.text <> '';
+		done := done + 1;
+		-- everybody sees this at once, though the transaction is still open
+		IF done % 100 = 0 OR done = total THEN
+			PERFORM gtf_update_progress(done, total);
+		END IF;
+	END LOOP;
+	RETURN (SELECT count(*) FROM dependency);
+END $$;
+
+-- What it returns is the result of the task.
+CREATE FUNCTION most_wanted(top int DEFAULT 10) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM dependency) THEN
+		RAISE EXCEPTION 'the dependencies are not there yet';
+	END IF;
+	RETURN (
+		SELECT jsonb_agg(r) FROM (
+			SELECT needs AS package, count(DISTINCT package) AS needed_by
+			FROM dependency GROUP BY needs ORDER BY 2 DESC, 1 LIMIT top) r);
+END $$;
+
+-- Everything that comes along when a package is installed.
+CREATE FUNCTION closure(package text) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+	found text[] := ARRAY[closure.package];
+	level text[] := found;
+BEGIN
+	IF NOT EXISTS (SELECT FROM package p WHERE p.name = closure.package) THEN
+		RAISE EXCEPTION 'there is no package "%"', closure.package;
+	END IF;
+	WHILE level IS NOT NULL LOOP
+		level := (
+			SELECT array_agg(DISTINCT d.needs)
+			FROM dependency d JOIN package p ON p.name = d.needs
+			WHERE d.package = ANY (level) AND d.choice = 1 AND d.needs <> ALL (found));
+		found := found || level;
+		-- how many there will be is not known: a count alone
+		PERFORM gtf_update_progress(cardinality(found));
+	END LOOP;
+	RETURN (
+		SELECT jsonb_build_object('packages', count(*), 'size', pg_size_pretty(sum(p.installed_kb) * 1024))
+		FROM package p WHERE p.name = ANY (found));
+END $$;
+
+-- A procedure may commit: what is done stays done, and no transaction is long.
+CREATE PROCEDURE count_users(batch int DEFAULT 2000) LANGUAGE plpgsql AS $$
+DECLARE
+	total bigint := (SELECT count(*) FROM package);
+	done bigint := 0;
+	names text[];
+BEGIN
+	LOOP
+		names := ARRAY(
+			SELECT name FROM package WHERE name > coalesce(names[cardinality(names)], '')
+			ORDER BY name LIMIT batch);
+		EXIT WHEN cardinality(names) = 0;
+		UPDATE package p SET needed_by = coalesce(u.n, 0)
+			FROM unnest(names) AS x (name)
+				LEFT JOIN (
+					SELECT needs, count(*) AS n FROM dependency
+					WHERE needs = ANY (names) GROUP BY needs) u ON u.needs = x.name
+			WHERE p.name = x.name;
+		COMMIT;
+		done := done + cardinality(names);
+		PERFORM gtf_update_progress(done, total);
+	END LOOP;
+END $$;
+
+SELECT gtf_register_task('parse_depends', 'parse_depends()');
+SELECT gtf_register_task('most_wanted', 'most_wanted(int)', max_attempts => 5, retry_delay => '6 s');
+SELECT gtf_register_task('closure', 'closure(text)');
+SELECT gtf_register_task('count_users', 'count_users(int)');
