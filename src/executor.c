@@ -108,7 +108,7 @@ outcome_begin(const Run *run, GtfOutcome *outcome)
 	outcome->started_at = run->started_at;
 	outcome->ended_at = GetCurrentTimestamp();
 	outcome->worker = run->started_at != 0 ? MyProcPid : 0;
-	if (run->started_at != 0 && gtf_slot_info(MyGtfSlot, &info))
+	if (run->started_at != 0 && gtf_slot_info(gtf_my_slot, &info))
 	{
 		outcome->progress_kind = info.progress.kind;
 		outcome->progress_current = info.progress.current;

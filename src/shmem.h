@@ -260,8 +260,8 @@ extern void gtf_slot_live_end(int slot);
 /* The database is gone: forget its lost and unattached slots and its lanes. */
 extern void gtf_db_forget(Oid database);
 
-/* The executor's own slot; all act on MyGtfSlot. */
-extern int	MyGtfSlot;
+/* The executor's own slot; all act on gtf_my_slot. */
+extern int	gtf_my_slot;
 extern bool gtf_slot_attach(int slot, uint32 generation);
 extern void gtf_slot_detach(void);	/* exit callback: leaves LOST or FREE */
 extern bool gtf_slot_take(GtfTaskRef *ref); /* lane -> slot: IDLE -> RUNNING */

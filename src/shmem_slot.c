@@ -24,7 +24,7 @@
 #include "settings.h"
 #include "shmem_layout.h"
 
-int			MyGtfSlot = -1;
+int			gtf_my_slot = -1;
 
 static const pg_uuid_t no_task;
 
@@ -420,7 +420,7 @@ gtf_slot_attach(int i, uint32 generation)
 		slot->pid = MyProcPid;
 		slot->proc = MyProc;
 		slot->process_start = GetCurrentTimestamp();
-		MyGtfSlot = i;
+		gtf_my_slot = i;
 	}
 	LWLockRelease(slot->lock);
 	return ok;
@@ -432,9 +432,9 @@ gtf_slot_detach(void)
 	Slot	   *slot;
 	int			db;
 
-	if (MyGtfSlot < 0)
+	if (gtf_my_slot < 0)
 		return;
-	slot = &gtf_segment->slots[MyGtfSlot];
+	slot = &gtf_segment->slots[gtf_my_slot];
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	db = slot->database;
@@ -448,7 +448,7 @@ gtf_slot_detach(void)
 	{
 		slot->state = GTF_SLOT_FREE;
 		slot->database_oid = InvalidOid;
-		gtf_segment->running[MyGtfSlot] = no_task;
+		gtf_segment->running[gtf_my_slot] = no_task;
 	}
 	slot->pid = 0;
 	slot->proc = NULL;
@@ -456,14 +456,14 @@ gtf_slot_detach(void)
 	LWLockRelease(slot->lock);
 	if (slot->waiting)
 		gtf_slot_wait_end();
-	MyGtfSlot = -1;
+	gtf_my_slot = -1;
 	gtf_dispatcher_wake(db);
 }
 
 bool
 gtf_slot_take(GtfTaskRef *ref)
 {
-	Slot	   *slot = &gtf_segment->slots[MyGtfSlot];
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 	Lane	   *lane = &gtf_segment->lanes[slot->lane];
 	bool		taken = false;
 	bool		refill = false;
@@ -505,7 +505,7 @@ gtf_slot_take(GtfTaskRef *ref)
 		slot->live_written = false;
 		slot->live_writing = false;
 		slot->progress.kind = GTF_PROGRESS_NONE;
-		gtf_segment->running[MyGtfSlot] = ref->id;
+		gtf_segment->running[gtf_my_slot] = ref->id;
 	}
 	else
 		slot->state = GTF_SLOT_IDLE;
@@ -519,13 +519,13 @@ gtf_slot_take(GtfTaskRef *ref)
 bool
 gtf_slot_should_retire(void)
 {
-	return gtf_segment->slots[MyGtfSlot].retiring;
+	return gtf_segment->slots[gtf_my_slot].retiring;
 }
 
 void
 gtf_slot_body_starts(TimestampTz at, bool live_written)
 {
-	Slot	   *slot = &gtf_segment->slots[MyGtfSlot];
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	slot->started_at = at;
@@ -537,7 +537,7 @@ gtf_slot_body_starts(TimestampTz at, bool live_written)
 bool
 gtf_slot_finishing(void)
 {
-	Slot	   *slot = &gtf_segment->slots[MyGtfSlot];
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 	bool		live_written;
 
 	for (;;)
@@ -566,11 +566,11 @@ gtf_slot_finishing(void)
 void
 gtf_slot_idle(bool processed, bool failed)
 {
-	Slot	   *slot = &gtf_segment->slots[MyGtfSlot];
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	slot->state = GTF_SLOT_IDLE;
-	gtf_segment->running[MyGtfSlot] = no_task;
+	gtf_segment->running[gtf_my_slot] = no_task;
 	slot->body_running = false;
 	if (processed)
 		slot->processed++;
@@ -590,14 +590,14 @@ gtf_slot_wait_begin(int db, int max_executors)
 		pg_atomic_sub_fetch_u32(&entry->waiting_executors, 1);
 		return false;
 	}
-	gtf_segment->slots[MyGtfSlot].waiting = true;
+	gtf_segment->slots[gtf_my_slot].waiting = true;
 	return true;
 }
 
 void
 gtf_slot_wait_end(void)
 {
-	Slot	   *slot = &gtf_segment->slots[MyGtfSlot];
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 
 	if (!slot->waiting)
 		return;
@@ -608,7 +608,7 @@ gtf_slot_wait_end(void)
 void
 gtf_slot_set_progress(const GtfProgress *progress)
 {
-	Slot	   *slot = &gtf_segment->slots[MyGtfSlot];
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 	uint32		changes = pg_atomic_read_u32(&slot->progress_changes);
 
 	pg_atomic_write_u32(&slot->progress_changes, changes + 1);
@@ -623,9 +623,9 @@ gtf_slot_set_start_error(const char *message)
 {
 	Slot	   *slot;
 
-	if (MyGtfSlot < 0)
+	if (gtf_my_slot < 0)
 		return;
-	slot = &gtf_segment->slots[MyGtfSlot];
+	slot = &gtf_segment->slots[gtf_my_slot];
 	if (slot->state == GTF_SLOT_LAUNCHING)
 		strlcpy(slot->start_error, message, GTF_START_ERROR_SIZE);
 }
