@@ -233,6 +233,9 @@ CREATE FUNCTION gtf_context(
 	OUT attempt int, OUT owner regrole, OUT app_user text, OUT timeout interval)
 RETURNS record LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_context';
 
+CREATE FUNCTION gtf_retry(task_id uuid)
+RETURNS void LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'gtf_retry';
+
 CREATE FUNCTION gtf_adopt()
 RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_adopt';
 
@@ -594,6 +597,7 @@ COMMENT ON FUNCTION @extschema@.gtf_submit_sql IS 'submit one SQL command as a t
 COMMENT ON PROCEDURE @extschema@.gtf_wait IS 'wait until a task has ended';
 COMMENT ON PROCEDURE @extschema@.gtf_wait_any IS 'wait until one of some tasks has ended';
 COMMENT ON PROCEDURE @extschema@.gtf_wait_all IS 'wait until all of some tasks have ended';
+COMMENT ON FUNCTION @extschema@.gtf_retry IS 'run a task again that has failed, was aborted or timed out';
 COMMENT ON FUNCTION @extschema@.gtf_adopt IS 'let the tasks of a copied database run here';
 COMMENT ON FUNCTION @extschema@.gtf_status IS 'current status of a task, NULL if it is not visible';
 COMMENT ON FUNCTION @extschema@.gtf_get_task IS 'the row of gtf.task_info of a task, none if it is not visible';

@@ -178,10 +178,12 @@ read_ring(void)
 	{
 		for (int i = 0; i < n; i++)
 		{
-			/* a later attempt of a task is not a second submit */
-			if (gtf_queue_known_active() && refs[i].attempt == 1 &&
+			/* what an executor gives back is not a second submit */
+			if (gtf_queue_known_active() &&
+				(refs[i].flags & GTF_REF_RETURNED) == 0 &&
 				!gtf_queue_known_add(&refs[i].id))
 				continue;
+			refs[i].flags &= ~GTF_REF_RETURNED;
 			gtf_queue_add(&refs[i], me.now, me.flushed);
 		}
 		active_since_sample = true;
@@ -257,6 +259,7 @@ round_of_work(void *arg)
 		start_scan(&zero);
 	}
 	gtf_queue_advance(me.now, me.flushed);
+	gtf_settle_expired(&me);
 
 	if (gtf_enabled && me.scanned)
 		gtf_pool_feed(&me);

@@ -30,7 +30,10 @@ extern void gtf_pool_init(MemoryContext context, int db);
 /* Fill the lanes from memory and wake idle executors. */
 extern void gtf_pool_feed(Dispatcher *d);
 
-/* Take everything back from the lanes: nothing shall start. */
+/*
+ * Take everything back from the lanes, because nothing shall start or to
+ * look at all that is waiting.
+ */
 extern void gtf_pool_recall(void);
 
 /* Start and retire executors; fail the tasks of owners that cannot have one. */
@@ -46,6 +49,9 @@ extern void gtf_settle_long_running(Dispatcher *d);
 
 /* At the start: what gtf.live tells of attempts before. */
 extern void gtf_settle_live(Dispatcher *d);
+
+/* End tasks whose expires_at has passed before they could start. */
+extern void gtf_settle_expired(Dispatcher *d);
 
 /* End tasks that have not started as failures. */
 extern void gtf_settle_fail(const GtfTaskRef *refs, int n,

@@ -170,6 +170,12 @@ prepare(Run *run)
 	run->task = gtf_store_task_fetch(&run->ref.id, &run->ref.tid);
 	if (run->task == NULL)
 		return false;
+	if (run->ref.expires_at != 0 && run->ref.expires_at <= GetCurrentTimestamp())
+	{
+		/* the dispatcher ends it */
+		run->next = run->ref;
+		return false;
+	}
 	gtf_current_task = run->task;
 	gtf_current_attempt = run->ref.attempt;
 	run->type = gtf_type_by_version(run->task->type_version, true);

@@ -93,6 +93,17 @@ gtf_finish_failed(GtfOutcome *outcome, const GtfTask *task,
 }
 
 bool
+gtf_finish_expired(GtfOutcome *outcome)
+{
+	outcome->status = GTF_ABORTED;
+	outcome->error_message = "Task expired";
+	if (!gtf_store_outcome_put(outcome, true))
+		return false;
+	gtf_store_live_delete(&outcome->task_id);
+	return true;
+}
+
+bool
 gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 				const GtfType *type, const GtfTaskRef *ref, GtfTaskRef *next)
 {
@@ -121,6 +132,7 @@ gtf_finish_again(const GtfTaskRef *next, XLogRecPtr lsn)
 	GtfTaskRef	ref = *next;
 
 	ref.lsn = lsn;
+	ref.flags |= GTF_REF_RETURNED;
 	gtf_submitted_push(MyDatabaseId, &ref, 1);
 }
 

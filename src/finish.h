@@ -25,6 +25,9 @@ extern bool gtf_finish_failed(GtfOutcome *outcome, const GtfTask *task,
 							  const GtfType *type, const GtfTaskRef *ref,
 							  bool may_retry, GtfTaskRef *next);
 
+/* End a task that has not started as aborted.  False as above. */
+extern bool gtf_finish_expired(GtfOutcome *outcome);
+
 /* The same for an attempt whose executor is gone. */
 extern bool gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 							const GtfType *type, const GtfTaskRef *ref,

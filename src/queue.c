@@ -38,6 +38,9 @@ static TimestampTz delayed_cutoff;
 
 static HTAB *known = NULL;
 
+/* No task in memory expires before this; 0 = none does at all. */
+static TimestampTz next_expiry = 0;
+
 static int
 compare_due(const GtfTaskRef *a, const GtfTaskRef *b)
 {
@@ -191,6 +194,14 @@ gtf_queue_pop(OwnerQueue *queue)
 	total--;
 }
 
+static void
+note_expiry(const GtfTaskRef *ref)
+{
+	if (ref->expires_at != 0 &&
+		(next_expiry == 0 || ref->expires_at < next_expiry))
+		next_expiry = ref->expires_at;
+}
+
 void
 gtf_queue_push(OwnerQueue *queue, const GtfTaskRef *ref)
 {
@@ -198,6 +209,7 @@ gtf_queue_push(OwnerQueue *queue, const GtfTaskRef *ref)
 	queue->refs[queue->count] = *ref;
 	sift_up(queue->refs, queue->count++, compare_start);
 	total++;
+	note_expiry(ref);
 }
 
 /*
@@ -326,6 +338,7 @@ gtf_queue_add(const GtfTaskRef *ref, TimestampTz now, XLogRecPtr flushed)
 		delayed.refs[delayed.count] = *ref;
 		sift_up(delayed.refs, delayed.count++, compare_due);
 		total++;
+		note_expiry(ref);
 		return;
 	}
 	add_ready(ref);
@@ -387,6 +400,58 @@ gtf_queue_unflushed(void)
 	for (int i = 0; i < unflushed.count; i++)
 		lsn = Max(lsn, unflushed.refs[i].lsn);
 	return lsn;
+}
+
+TimestampTz
+gtf_queue_next_expiry(void)
+{
+	return next_expiry;
+}
+
+/* Take the expired ones out of a heap, up to room; the rest stays a heap. */
+static int
+sweep(GtfTaskRef *refs, int *count, RefCompare compare, TimestampTz now,
+	  GtfTaskRef *expired, int room)
+{
+	int			kept = 0;
+	int			taken = 0;
+
+	for (int i = 0; i < *count; i++)
+	{
+		if (refs[i].expires_at != 0 && refs[i].expires_at <= now && taken < room)
+			expired[taken++] = refs[i];
+		else
+		{
+			note_expiry(&refs[i]);
+			refs[kept++] = refs[i];
+		}
+	}
+	if (taken > 0)
+	{
+		*count = kept;
+		for (int i = kept / 2 - 1; i >= 0; i--)
+			sift_down(refs, kept, i, compare);
+		total -= taken;
+	}
+	return taken;
+}
+
+int
+gtf_queue_take_expired(TimestampTz now, GtfTaskRef *refs, int max)
+{
+	HASH_SEQ_STATUS status;
+	OwnerQueue *queue;
+	int			n;
+
+	if (next_expiry == 0 || next_expiry > now)
+		return 0;
+	next_expiry = 0;
+	n = sweep(delayed.refs, &delayed.count, compare_due, now, refs, max);
+	hash_seq_init(&status, owners);
+	while ((queue = hash_seq_search(&status)) != NULL)
+		n += sweep(queue->refs, &queue->count, compare_start, now,
+				   refs + n, max - n);
+	return n;
 }
 
 int

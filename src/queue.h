@@ -52,6 +52,13 @@ extern TimestampTz gtf_queue_next_due(void);
 /* Highest LSN that a task waits for; 0 = none does. */
 extern XLogRecPtr gtf_queue_unflushed(void);
 
+/*
+ * The earliest expiry of a task in memory (0 = none), and up to max tasks
+ * whose expiry has passed, taken out.
+ */
+extern TimestampTz gtf_queue_next_expiry(void);
+extern int	gtf_queue_take_expired(TimestampTz now, GtfTaskRef *refs, int max);
+
 extern int	gtf_queue_count(void);	/* all kinds */
 
 /* Were tasks dropped, and is there room to read them again? */

@@ -26,6 +26,8 @@
 #include "worker.h"
 
 #define LONG_RUNNING_MS 100
+#define EXPIRE_BATCH	500
+#define EXPIRE_INTERVAL_MS 50	/* a sweep looks at all of memory */
 
 /*
  * One lost attempt: its outcome and what follows, in one transaction.
@@ -204,7 +206,9 @@ gtf_settle_live(Dispatcher *d)
 		ref.owner = task->owner;
 		ref.type_version = task->type_version;
 		ref.priority = task->priority;
-		ref.expires_at = task->expires_at;
+		/* gtf_retry() after the expiry overrides it */
+		if (live->since < task->expires_at)
+			ref.expires_at = task->expires_at;
 		ref.attempt = live->attempt;
 		ref.due = live->since;
 		ref.flags = GTF_REF_HAS_LIVE;
@@ -224,9 +228,12 @@ gtf_settle_live(Dispatcher *d)
 	}
 }
 
-void
-gtf_settle_fail(const GtfTaskRef *refs, int n, int sqlerrcode,
-				const char *message)
+/*
+ * End tasks that have not started: as failures with this error, or as
+ * expired when message is NULL.
+ */
+static void
+end_unstarted(const GtfTaskRef *refs, int n, int sqlerrcode, const char *message)
 {
 	GtfOutcome *outcomes = palloc0(n * sizeof(GtfOutcome));
 	bool	   *written = palloc0(n * sizeof(bool));
@@ -244,10 +251,15 @@ gtf_settle_fail(const GtfTaskRef *refs, int n, int sqlerrcode,
 		outcomes[i].task_id = refs[i].id;
 		outcomes[i].attempt = refs[i].attempt;
 		outcomes[i].ended_at = GetCurrentTimestamp();
-		outcomes[i].error_message = (char *) message;
-		outcomes[i].exception_type = (char *) gtf_condition_name(sqlerrcode);
-		written[i] = gtf_finish_failed(&outcomes[i], task, NULL, &refs[i],
-									   false, &next);
+		if (message == NULL)
+			written[i] = gtf_finish_expired(&outcomes[i]);
+		else
+		{
+			outcomes[i].error_message = (char *) message;
+			outcomes[i].exception_type = (char *) gtf_condition_name(sqlerrcode);
+			written[i] = gtf_finish_failed(&outcomes[i], task, NULL, &refs[i],
+										   false, &next);
+		}
 	}
 	lsn = gtf_tx_commit(false);
 	for (int i = 0; i < n; i++)
@@ -255,7 +267,52 @@ gtf_settle_fail(const GtfTaskRef *refs, int n, int sqlerrcode,
 		if (written[i])
 			gtf_finish_tell(&outcomes[i], lsn);
 	}
-	gtf_count(MyDatabaseId, GTF_COUNT_FAILED, n);
 	pfree(outcomes);
 	pfree(written);
+}
+
+void
+gtf_settle_fail(const GtfTaskRef *refs, int n, int sqlerrcode,
+				const char *message)
+{
+	end_unstarted(refs, n, sqlerrcode, message);
+	gtf_count(MyDatabaseId, GTF_COUNT_FAILED, n);
+}
+
+void
+gtf_settle_expired(Dispatcher *d)
+{
+	static TimestampTz next_sweep = 0;
+	TimestampTz next = gtf_queue_next_expiry();
+	GtfTaskRef *refs;
+	int			n;
+
+	if (next == 0)
+		return;
+	if (next <= d->now && d->now < next_sweep)
+		next = next_sweep;
+	if (next <= d->now)
+	{
+		next_sweep = TimestampTzPlusMilliseconds(d->now, EXPIRE_INTERVAL_MS);
+
+		/* those in the lanes, too: executors may be busy for long */
+		gtf_pool_recall();
+		refs = palloc(EXPIRE_BATCH * sizeof(GtfTaskRef));
+		n = gtf_queue_take_expired(d->now, refs, EXPIRE_BATCH);
+		PG_TRY();
+		{
+			end_unstarted(refs, n, 0, NULL);
+		}
+		PG_CATCH();
+		{
+			for (int i = 0; i < n; i++)
+				gtf_queue_return(&refs[i]);
+			PG_RE_THROW();
+		}
+		PG_END_TRY();
+		pfree(refs);
+		next = gtf_queue_next_expiry();
+	}
+	if (next != 0)
+		gtf_dispatcher_look_at(d, Max(next, d->now));
 }

@@ -48,6 +48,7 @@ typedef struct GtfTaskRef
 
 #define GTF_REF_DURABLE_START	0x0001	/* write the start before the body */
 #define GTF_REF_HAS_LIVE		0x0002	/* a row of gtf.live exists */
+#define GTF_REF_RETURNED		0x0004	/* an executor has given it back */
 
 /* Order of starting: priority, then due time, then submission. */
 static inline int

@@ -24,6 +24,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
@@ -721,6 +722,28 @@ gtf_store_outcome_last(const pg_uuid_t *id, XLogRecPtr *lsn)
 	}
 	gtf_lookup_end(&lookup);
 	return outcome;
+}
+
+void
+gtf_store_outcome_retried(const pg_uuid_t *id, int32 attempt)
+{
+	StoreSpi	spi;
+	Oid			argtypes[] = {UUIDOID, INT4OID, CHAROID};
+	Datum		args[] = {UUIDPGetDatum(id), Int32GetDatum(attempt),
+	CharGetDatum((char) GTF_RETRIED)};
+
+	gtf_spi_begin(&spi);
+	if (SPI_execute_with_args("UPDATE gtf.outcomes SET status = $3"
+							  " WHERE task_id OPERATOR(pg_catalog.=) $1"
+							  " AND attempt OPERATOR(pg_catalog.=) $2",
+							  3, argtypes, args, NULL, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not update gtf.outcomes");
+	/* the task's lock is held, so only an old snapshot can hide the row */
+	if (SPI_processed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update")));
+	gtf_spi_end(&spi);
 }
 
 int

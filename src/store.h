@@ -106,6 +106,12 @@ extern GtfProbe gtf_store_outcome_probe(const pg_uuid_t *id, int32 attempt,
  */
 extern GtfOutcome *gtf_store_outcome_last(const pg_uuid_t *id, XLogRecPtr *lsn);
 
+/*
+ * Make the final outcome of an attempt that of a retried one.  The caller
+ * holds the task's lock.
+ */
+extern void gtf_store_outcome_retried(const pg_uuid_t *id, int32 attempt);
+
 /* How many attempts of the task have lost their executor? */
 extern int	gtf_store_lost_count(const pg_uuid_t *id);
 

@@ -182,7 +182,6 @@ read_options(FunctionCallInfo fcinfo, int first)
 	not_yet(o.task_key != NULL, "task_key");
 	not_yet(o.scope != NULL && strcmp(o.scope, "private") != 0,
 			"a scope other than private");
-	not_yet(o.expires_at != 0, "expires_at");
 	not_yet(!PG_ARGISNULL(first + 10), "depends_on");
 	return o;
 }

@@ -15,9 +15,6 @@ make_work
 copy_tree "$WORK/src"
 make_prefix $VERSION "$WORK/pg"
 build_install "$WORK/src"
-for m in "$WORK"/src/test/modules/*/Makefile; do
-    [[ ! -e $m ]] || build_install "$(dirname "$m")"
-done
 
 # The indenter that PostgreSQL uses since 16; earlier ones differ.  Debian 12
 # does not have it, but it needs little.

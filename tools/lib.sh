@@ -15,8 +15,10 @@
 #   use_prefix PG_CONFIG        work with another PostgreSQL: sets the same
 #   build_install SRC [VAR=VALUE...]
 #                               make and install into PG_CONFIG's PostgreSQL,
-#                               with -Werror unless a COPT is given
-#   init_cluster DIR [CONF...]  initdb, then append the files to postgresql.conf
+#                               with -Werror unless a COPT is given; then the
+#                               test modules
+#   init_cluster DIR [CONF...]  initdb, then append the files to postgresql.conf;
+#                               DIR is below WORK, its socket in DIR.s
 #   start_cluster DIR [PORT]    sets and exports PGHOST, PGPORT, PGUSER,
 #                               PGDATABASE; a PORT also listens on 127.0.0.1;
 #                               POSTGRES may name a wrapper of the binary
@@ -201,7 +203,7 @@ make_work() {
     [[ -n $ACCOUNT ]] || pick_account
     WORK=$(mktemp -d /var/tmp/gtf.XXXXXX)
     _guard_work
-    mkdir "$WORK/tmp" "$WORK/s"
+    mkdir "$WORK/tmp"
     touch "$WORK/tmp/result"
     ((EUID != 0)) || chown -R "$ACCOUNT:" "$WORK"
 }
@@ -234,6 +236,8 @@ _cleanup() {
     if [[ -n $_JOB ]]; then # it may belong to root, through sudo
         kill -TERM -- "-$_JOB" 2>/dev/null || as_root kill -TERM -- "-$_JOB"
     fi
+    # subshells of the calling script first: they would go on otherwise
+    jobs -p | xargs -r kill -TERM 2>/dev/null
     _signal TERM other "$WORK"
     stop_servers "$WORK"
     _signal KILL other "$WORK"
@@ -376,12 +380,15 @@ make_prefix() { # VERSION DEST
 }
 
 build_install() { # SRC [VAR=VALUE...]
-    local src=$1
+    local dir src=$1
 
     shift
-    set -- -s -C "$src" PG_CONFIG="$PG_CONFIG" COPT=-Werror "$@"
-    as_account make -j "$(nproc)" "$@" all
-    as_account make "$@" install
+    set -- PG_CONFIG="$PG_CONFIG" COPT=-Werror "$@"
+    for dir in "$src" "$src"/test/modules/*/; do
+        [[ -e $dir/Makefile ]] || continue
+        as_account make -s -C "$dir" -j "$(nproc)" "$@" all
+        as_account make -s -C "$dir" "$@" install
+    done
 }
 
 # Local connections are trusted: only we can enter the folder with the socket.
@@ -395,11 +402,12 @@ init_cluster() { # DIR [CONF...]
         as_account sh -c 'umask 077; printf "%s\n" "$GTF_PASSWORD" >"$TMPDIR/password"'
         password=(--pwfile="$WORK/tmp/password")
     fi
+    as_account mkdir "$dir.s"
     as_account "$PGBIN/initdb" -D "$dir" -U postgres -E UTF8 --no-sync \
         --auth-local=trust --auth-host=scram-sha-256 "${password[@]}" >/dev/null
     rm -f "$WORK/tmp/password"
     {
-        printf "\nunix_socket_directories = '%s'\nlisten_addresses = ''\n" "$WORK/s"
+        printf "\nunix_socket_directories = '%s'\nlisten_addresses = ''\n" "$dir.s"
         cat "$@" </dev/null
     } | as_account tee -a "$dir/postgresql.conf" >/dev/null
 }
@@ -413,7 +421,7 @@ start_cluster() { # DIR [PORT]
         tail -n 20 "$1.log" >&2
         die "the server did not start"
     }
-    export PGHOST=$WORK/s PGPORT=${2:-5432} PGUSER=postgres PGDATABASE=postgres
+    export PGHOST=$1.s PGPORT=${2:-5432} PGUSER=postgres PGDATABASE=postgres
 }
 
 stop_cluster() { # DIR [MODE]

@@ -13,7 +13,7 @@
 #   GTF_COPT        compiler flags besides -Werror
 #   GTF_SHLIB_LINK  linker flags
 #   GTF_ENV         VAR=VALUE words for the environment of the tests
-#   GTF_SERVER      1: use the running server that PGHOST names
+#   GTF_SERVER      1: use the running server that PGHOST names, which has gtf
 #   GTF_TIME_LIMIT  seconds for one suite (900)
 #   GTF_RESULT      file that gets a line "PASSED FAILED" for each suite
 #
@@ -145,12 +145,10 @@ none() { # NAME
     [[ -z ${GTF_RESULT:-} ]] || echo "0 1" >>"$GTF_RESULT"
 }
 
-say "building for $version"
-build=(COPT="-Werror ${GTF_COPT:-}" SHLIB_LINK="${GTF_SHLIB_LINK:-}")
-build_install "$SRC" "${build[@]}"
-for m in test/modules/*/Makefile; do
-    [[ ! -e $m ]] || build_install "$SRC/$(dirname "$m")" "${build[@]}"
-done
+if [[ ${GTF_SERVER:-} != 1 ]]; then
+    say "building for $version"
+    build_install "$SRC" COPT="-Werror ${GTF_COPT:-}" SHLIB_LINK="${GTF_SHLIB_LINK:-}"
+fi
 
 if wanted layers && [[ -z ${T:-} ]]; then
     rc=0
@@ -178,6 +176,7 @@ fi
 
 # Test modules may bring tests, laid out as in PostgreSQL's src/test/modules.
 for m in test/modules/*/; do
+    [[ -e $m/Makefile ]] || continue
     name=$(basename "$m")
     mapfile -t tests < <(select_tests "$m/sql" .sql)
     if wanted regress && ((${#tests[@]})); then

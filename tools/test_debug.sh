@@ -65,47 +65,62 @@ sanitizers() {
 
 # ---------------------------------------------------------------- valgrind
 
-# One server for both suites, its processes followed through fork.  Each writes
-# a report of its own, and an empty one when all is well.
-under_valgrind() {
-    local reports=$WORK/vg-reports data=$WORK/vg-data reported
+# Every process of the server, followed through fork, writes a report of its
+# own, and an empty one when all is well.
+under_valgrind() { # SUITE
+    local src=$WORK/vg-$1 data=$WORK/vg-$1-data reports=$WORK/vg-$1-reports reported
 
-    say "regress and isolation under valgrind"
-    copy_tree "$WORK/vg"
+    copy_tree "$src"
     as_account mkdir "$reports"
     printf '%s\n' '#!/bin/sh' "exec valgrind --quiet --leak-check=no --trace-children=yes \\
         --suppressions=$tree/src/tools/valgrind.supp --log-file=$reports/%p \\
-        $PGBIN/postgres \"\$@\"" | as_account tee "$WORK/vg-postgres" >/dev/null
-    as_account chmod +x "$WORK/vg-postgres"
+        $PGBIN/postgres \"\$@\"" | as_account tee "$data-postgres" >/dev/null
+    as_account chmod +x "$data-postgres"
 
-    # suites.sh installs it again; the server preloads it before that
-    build_install "$WORK/vg"
-    init_cluster "$data" "$WORK/vg/test/gtf.conf"
-    POSTGRES=$WORK/vg-postgres PGCTLTIMEOUT=300 start_cluster "$data"
-    GTF_SERVER=1 GTF_SUITES='regress isolation' GTF_TIME_LIMIT=1200 \
+    init_cluster "$data" "$src/test/gtf.conf"
+    POSTGRES=$data-postgres PGCTLTIMEOUT=300 start_cluster "$data"
+    GTF_SERVER=1 GTF_SUITES=$1 GTF_TIME_LIMIT=1200 \
         GTF_ENV='PGISOLATIONTIMEOUT=1200 PG_TEST_TIMEOUT_DEFAULT=900' \
-        run_suites "$WORK/vg" "$PG_CONFIG"
+        run_suites "$src" "$PG_CONFIG"
     PGCTLTIMEOUT=300 stop_cluster "$data" || record 0 1
-    unset PGHOST PGPORT PGUSER PGDATABASE
 
     # No report at all means that valgrind was not there, not that all is well.
     reported=$(find "$reports" -type f -size +0 | wc -l)
     if [[ -z $(find "$reports" -type f) ]]; then
-        say "valgrind: it watched no process"
+        say "valgrind, $1: it watched no process"
         record 0 1
     elif ((reported)); then
         find "$reports" -type f -size +0 -exec tail -n +1 {} + | head -n 200
-        say "valgrind: $reported processes with errors"
+        say "valgrind, $1: $reported processes with errors"
         record 0 "$reported"
     elif grep -nE "$BUG|was terminated by signal" "$data.log"; then
-        say "valgrind: the server's log shows a bug"
+        say "valgrind, $1: the server's log shows a bug"
         record 0 1
     else
-        say "valgrind: nothing to report from $(find "$reports" -type f | wc -l) processes"
+        say "valgrind, $1: nothing to report from $(find "$reports" -type f | wc -l) processes"
         record 1 0
     fi
 }
 
+# Valgrind runs one thread and takes most of our time: both suites at once, on
+# a server each.
+valgrind_suites() {
+    local suite pids=() i=0
+
+    say "regress and isolation under valgrind"
+    # once for both: the servers preload it, and installing is not atomic
+    copy_tree "$WORK/vg"
+    build_install "$WORK/vg"
+    for suite in regress isolation; do
+        under_valgrind $suite >"$WORK/tmp/$suite.log" 2>&1 &
+        pids+=($!)
+    done
+    for suite in regress isolation; do
+        wait "${pids[i++]}" || record 0 1
+        cat "$WORK/tmp/$suite.log"
+    done
+}
+
 sanitizers
-under_valgrind
+valgrind_suites
 print_totals

@@ -1,0 +1,23 @@
+/*-------------------------------------------------------------------------
+ *
+ * locks.h
+ *	  THE advisory-lock key space of gtf.
+ *
+ * Heavyweight locks that SQL users cannot reach: their functions make
+ * advisory lock tags with field 4 = 1 or 2, these have others.  Held until
+ * the transaction ends; lock_timeout and deadlock detection apply.
+ *
+ *	  3		a task: retry (later also cancel, join, prune)
+ *
+ * Taken before any row of gtf's tables is touched.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GTF_LOCKS_H
+#define GTF_LOCKS_H
+
+#include "task.h"
+
+extern void gtf_lock_task(const pg_uuid_t *id);
+
+#endif							/* GTF_LOCKS_H */

@@ -1,0 +1,90 @@
+/*-------------------------------------------------------------------------
+ *
+ * retry.c
+ *	  gtf_retry: run a task again that has ended without success.
+ *
+ * The only way out of a terminal state.  The final outcome becomes one of an
+ * attempt that was retried, which keeps its error in gtf.task_attempts, and a
+ * row of gtf.live announces the next attempt; both in the caller's
+ * transaction, the dispatcher is told at its commit.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/timestamp.h"
+
+#include "errors.h"
+#include "locks.h"
+#include "settings.h"
+#include "shmem.h"
+#include "store.h"
+#include "visible.h"
+#include "wakeup.h"
+
+PG_FUNCTION_INFO_V1(gtf_retry);
+
+/*
+ * gtf_retry(task_id) RETURNS void
+ *
+ * ERROR P0002 if the caller does not see the task, 55000 unless it has failed,
+ * was aborted or timed out.
+ */
+Datum
+gtf_retry(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = PG_GETARG_UUID_P(0);
+	GtfTask    *task;
+	GtfOutcome *last;
+	GtfLive		live = {0};
+	GtfTaskRef	ref = {0};
+
+	PreventCommandIfReadOnly("gtf_retry()");
+	PreventCommandIfParallelMode("gtf_retry()");
+	gtf_shmem_require();
+	if (!gtf_enabled)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("tasks cannot be retried while gtf is disabled"),
+				 errhint("Set gtf.enabled to on.")));
+	if (gtf_visible_task(id) == NULL)
+		gtf_error_no_task(id);
+
+	(void) GetCurrentTransactionId();
+	gtf_lock_task(id);
+	task = gtf_visible_task(id);
+	if (task == NULL)
+		gtf_error_no_task(id);
+	last = gtf_store_outcome_last(id, NULL);
+	if (last == NULL || !gtf_status_is_final(last->status))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("task \"%s\" has not ended", gtf_id_text(id))));
+	if (last->status == GTF_SUCCESS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("task \"%s\" has succeeded", gtf_id_text(id)),
+				 errhint("Submit a new task to do the work again.")));
+
+	gtf_store_outcome_retried(id, last->attempt);
+	live.task_id = *id;
+	live.attempt = last->attempt + 1;
+	live.state = GTF_LIVE_WAITING;
+	live.since = GetCurrentTimestamp();
+	gtf_store_live_put(&live);
+
+	ref.id = *id;
+	ref.due = live.since;
+	ref.owner = task->owner;
+	ref.type_version = task->type_version;
+	ref.priority = task->priority;
+	ref.attempt = live.attempt;
+	ref.tid = task->tid;
+	ref.flags = GTF_REF_HAS_LIVE | GTF_REF_RETURNED;
+	gtf_wakeup_submitted(&ref);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,51 @@
+# shellcheck shell=bash
+#
+# Tasks that do nothing, preloaded, run as fast as they go; finished tasks stay
+# in the tables.  Each run is divided by the mean of the REF before and after.
+
+# Name and command of a run: adds to RATES[NAME] and RATIOS[NAME].
+declare -A RATES=() RATIOS=()
+
+beside_ref() { # NAME TYPE N
+    local before=$REF
+
+    drain "$2" "$3"
+    ref
+    RATES[$1]+=" $RATE"
+    RATIOS[$1]+=" $(calc "$RATE / (($before + $REF) / 2)")"
+}
+
+drain_row() { # NAME WHAT [OP TARGET]
+    local rates ratios
+
+    read -ra rates <<<"${RATES[$1]}"
+    read -ra ratios <<<"${RATIOS[$1]}"
+    row "$2" "$(whole "$(median "${rates[@]}")")/s" "REF" "$(ratios "${ratios[@]}")" \
+        ${3:+"$(median "${ratios[@]}")" "$3" "$4" x}
+}
+
+n=$(size 200000)
+n_sync=$(size 60000)
+
+executors 8 noop noop_sql insert_one
+ref
+beside_ref noop noop "$n"
+beside_ref insert insert_one "$n"
+beside_ref noop noop "$n"
+beside_ref sql noop_sql "$n"
+beside_ref noop noop "$n"
+
+setting gtf.synchronous_commit on
+beside_ref sync8 noop "$n_sync"
+beside_ref sync8 noop "$n_sync"
+setting gtf.synchronous_commit off
+executors 16 noop
+setting gtf.synchronous_commit on
+beside_ref sync16 noop "$n_sync"
+beside_ref sync16 noop "$n_sync"
+
+drain_row noop "drain, plpgsql no-op, 8 executors" '>=' 15
+drain_row insert "drain, plpgsql body inserts a row"
+drain_row sql "drain, SQL function no-op"
+drain_row sync8 "drain, synchronous_commit, 8 executors" '>=' 2.5
+drain_row sync16 "drain, synchronous_commit, 16 executors" '>=' 2.5

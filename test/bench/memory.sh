@@ -1,0 +1,15 @@
+# shellcheck shell=bash
+#
+# One executor, many tasks: does it grow?  For information.
+
+anonymous_kb() { awk '/^RssAnon/ { print $2 }' "/proc/$1/status"; }
+
+n=$(size 200000)
+executors 1 noop
+pid=$(sql "SELECT pid FROM gtf.workers WHERE kind = 'executor'")
+before=$(anonymous_kb "$pid")
+drain noop "$n"
+after=$(anonymous_kb "$pid")
+row "drain, 1 executor" "$(whole "$RATE")/s" "" ""
+row "its own memory after $(whole "$n") more tasks" "$(whole "$after") kB" "$(whole "$before") kB" \
+    "$(printf '%+d kB' $((after - before)))"

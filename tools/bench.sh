@@ -1,0 +1,301 @@
+#!/usr/bin/env bash
+#
+# bench.sh - make bench: what gtf does in a second, beside what plain SQL does
+#
+#   make bench                  every part but restart, about four minutes
+#   make bench B=drain          only that part; B="wal submit": these
+#   make bench B=restart        the part that is not among the others
+#
+# From the environment:
+#
+#   BENCH_FULL=1    restart: 10 M finished and 1 M pending tasks (1 M, 100 k)
+#   BENCH_QUICK=1   a tenth of everything: does the script work?
+#   KEEP=1          leave the work folder behind
+#
+# Parts are the files test/bench/*.sh; they use what is defined here.  Each one
+# has a database of its own in one temporary server.  What is measured, and how
+# to read it: test/bench/README.md.
+
+# shellcheck source=tools/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+VERSION=15
+PARTS=(drain submit wal snapshot memory latency)
+
+read -ra parts <<<"${B:-${PARTS[*]}}"
+for part in "${parts[@]}"; do
+    [[ $part =~ ^[a-z]+$ && -e $ROOT/test/bench/$part.sh ]] ||
+        die "no such part: $part (there are: $(cd "$ROOT/test/bench" && echo ./*.sh | sed 's,\./,,g; s,\.sh,,g'))"
+done
+
+need_server $VERSION
+make_work
+
+BENCH=$WORK/src/test/bench
+DATA=$WORK/data
+TABLE=$WORK/tmp/table       # rows for the end
+CORES=$(nproc)
+REF_CLIENTS=                # set by the first ref
+REFS=()                     # every result of ref
+: >"$TABLE"
+
+# ---------------------------------------------------------------- numbers
+
+size() { # N: a tenth if quick
+    echo $(($1 / (${BENCH_QUICK:-0} == 1 ? 10 : 1)))
+}
+
+calc() { awk "BEGIN { printf \"%.6g\", ($1) }"; }
+
+median() {
+    printf '%s\n' "$@" | sort -g |
+        awk '{ v[NR] = $1 } END { printf "%.6g", (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'
+}
+
+lowest() { printf '%s\n' "$@" | sort -g | head -n 1; }
+highest() { printf '%s\n' "$@" | sort -g | tail -n 1; }
+
+# 85123.4 -> 85,123
+whole() { printf '%.0f' "$1" | sed ':a; s/\B[0-9]\{3\}\>/,&/; ta'; }
+
+# median of ratios and their range: 15.2x (14.1-16.0)
+ratios() {
+    printf '%.3gx' "$(median "$@")"
+    (($# == 1)) || printf ' (%.3g-%.3g)' "$(lowest "$@")" "$(highest "$@")"
+}
+
+# One row of the table.  With a target, MEASURED is compared with it; TEXT is
+# what the row shows of it.
+row() { # WHAT GTF REFERENCE TEXT [MEASURED OP TARGET UNIT]
+    local verdict='' target=''
+
+    if (($# > 4)); then
+        target="$6 $7${8:-}"
+        verdict=missed
+        [[ $(calc "$5 $6 $7") != 1 ]] || verdict=met
+    fi
+    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$target" "$verdict" >>"$TABLE"
+    printf '   %s: %s | %s | %s %s\n' "$1" "$2" "${3:--}" "$4" "$verdict"
+}
+
+# ---------------------------------------------------------------- server
+
+sql() { # QUERY...
+    local q args=()
+
+    for q in "$@"; do args+=(-c "$q"); done
+    as_account "$PGBIN/psql" -qAtX -F ' ' -v ON_ERROR_STOP=1 "${args[@]}"
+}
+
+sql_file() { # FILE [PSQL-OPTION...]
+    as_account "$PGBIN/psql" -qAtX -F ' ' -v ON_ERROR_STOP=1 -f "$BENCH/$1" "${@:2}"
+}
+
+setting() { # NAME VALUE
+    sql "ALTER SYSTEM SET $1 = '$2'" 'SELECT pg_reload_conf()' >/dev/null
+}
+
+# An empty database with the extension and the task types.
+fresh_database() {
+    setting gtf.enabled off
+    setting gtf.synchronous_commit off
+    PGDATABASE=postgres sql 'DROP DATABASE IF EXISTS bench' 'CREATE DATABASE bench' 2>/dev/null
+    export PGDATABASE=bench
+    sql_file setup.sql >/dev/null
+}
+
+restart_server() {
+    stop_cluster "$DATA"
+    start_cluster "$DATA"
+    export PGDATABASE=bench
+}
+
+wait_until() { # SECONDS QUERY: until it shows t
+    local i
+
+    for ((i = 0; i < $1 * 10; i++)); do
+        [[ $(sql "$2") != t ]] || return 0
+        sleep 0.1
+    done
+    die "waited $1 s in vain for: $2"
+}
+
+# Until the dispatcher has read all there is: its processor time stands still.
+settle() {
+    local pid ticks before=-1
+
+    pid=$(sql "SELECT pid FROM gtf.workers WHERE kind = 'dispatcher'")
+    while ticks=$(sed 's/.*) //' "/proc/$pid/stat" | awk '{ print $12 + $13 }'); [[ $ticks != "$before" ]]; do
+        before=$ticks
+        sleep 0.2
+    done
+}
+
+pgbench_tps() { # SCRIPT CLIENTS OPTION...: transactions per second
+    local jobs=$(($2 < CORES ? $2 : CORES))
+
+    as_account "$PGBIN/pgbench" -n -M prepared -U bench -c "$2" -j "$jobs" -f "$1" "${@:3}" 2>"$WORK/tmp/pgbench.err" |
+        tee "$WORK/tmp/pgbench.out" | awk '/^tps/ { print $3 }'
+    grep -q 'failed transactions: 0 ' "$WORK/tmp/pgbench.out" || {
+        cat "$WORK/tmp/pgbench.err" >&2
+        die "pgbench failed: $1"
+    }
+}
+
+# ---------------------------------------------------------------- the reference
+
+ref_once() { # CLIENTS
+    sql_file ref.sql -U bench >/dev/null
+    sql CHECKPOINT
+    pgbench_tps "$BENCH/ref.pgbench" "$1" -t $(($(size 16000) / $1))
+}
+
+# REF: jobs per second of a queue in plain SQL, see ref.pgbench.  Sets REF and
+# adds it to REFS.  The first call finds out the best number of clients.
+ref() {
+    local c tps
+
+    if [[ -z $REF_CLIENTS ]]; then
+        REF=0
+        for c in 8 16 32; do
+            tps=$(ref_once $c)
+            say "REF with $c clients: $(whole "$tps") jobs/s"
+            if [[ $(calc "$tps > $REF") == 1 ]]; then
+                REF=$tps REF_CLIENTS=$c
+            fi
+        done
+    fi
+    REF=$(ref_once "$REF_CLIENTS")
+    REFS+=("$REF")
+}
+
+# ---------------------------------------------------------------- draining
+
+executor_count() { sql "SELECT count(*) FROM gtf.workers WHERE kind = 'executor'"; }
+
+# Exactly N executors, which have run each of these task types.
+executors() { # N TYPE...
+    local n=$1 type ids i
+
+    setting gtf.max_executors "$n"
+    if (($(executor_count) > n)); then
+        setting gtf.executor_idle_timeout 1
+        wait_until 20 "SELECT count(*) = 0 FROM gtf.workers WHERE kind = 'executor'"
+        setting gtf.executor_idle_timeout 600
+    fi
+    setting gtf.enabled on
+    for i in {1..20}; do
+        for type in "${@:2}"; do
+            read -ra ids <<<"$(sql_file preload.sql -U bench -v type="$type" -v n=4000)"
+            wait_for "${ids[@]}" 4000
+        done
+        (($(executor_count) < n)) || break
+    done
+    setting gtf.enabled off
+    (($(executor_count) == n)) || die "there are $(executor_count) executors, not $n"
+}
+
+# Until these tasks have succeeded.  Nobody polls while they run.
+wait_for() { # BEFORE LAST N
+    local i done=0
+
+    sql "CALL gtf_wait('$2', '10 min')" >/dev/null
+    for i in {1..100}; do
+        done=$(sql "SELECT count(*) FROM gtf.outcomes WHERE task_id > '$1' AND task_id <= '$2' AND status = 's'")
+        ((done < $3)) || return 0
+        sleep 0.1
+    done
+    die "only $done of $3 tasks have succeeded"
+}
+
+# Submits tasks that do not start yet: sets LOAD to "BEFORE LAST N".
+load() { # TYPE N
+    LOAD="$(sql_file preload.sql -U bench -v type="$1" -v n="$2") $2"
+    settle
+}
+
+# Runs what load has left: sets RATE to tasks per second.  The clock is that of
+# the rows, from the first start to the last end.
+run_loaded() {
+    local before last n
+
+    read -r before last n <<<"$LOAD"
+    sql CHECKPOINT
+    setting gtf.enabled on
+    wait_for "$before" "$last" "$n"
+    setting gtf.enabled off
+    RATE=$(sql "SELECT $n / extract(epoch FROM max(ended_at) - min(started_at))
+        FROM gtf.outcomes WHERE task_id > '$before' AND task_id <= '$last'")
+}
+
+drain() { # TYPE N
+    load "$@"
+    run_loaded
+}
+
+# ---------------------------------------------------------------- run
+
+# The disk, by PostgreSQL's own test, of which the second line is enough.
+fdatasync_rate() {
+    as_account timeout 4 "$PGBIN/pg_test_fsync" -s 1 -f "$WORK/tmp/fsync" 2>/dev/null |
+        awk '$1 == "fdatasync" { printf "%.0f", $2; exit }' || true
+}
+
+# Share of the processors that other programs leave, during one second.
+idle_percent() {
+    { head -n 1 /proc/stat && sleep 1 && head -n 1 /proc/stat; } |
+        awk '{ t = 0; for (i = 2; i <= 9; i++) t += $i; if (NR == 1) { i0 = $5 + $6; t0 = t }
+               else printf "%.0f", 100 * ($5 + $6 - i0) / (t - t0) }'
+}
+
+idle=$(idle_percent)
+((idle >= 80)) || say "the machine is busy with something else ($idle % idle): do not trust the figures"
+
+say "building"
+copy_tree "$WORK/src"
+make_prefix $VERSION "$WORK/pg$VERSION"
+build_install "$WORK/src" >"$WORK/tmp/build.log" 2>&1 || {
+    cat "$WORK/tmp/build.log"
+    die "the build failed"
+}
+init_cluster "$DATA" "$BENCH/server.conf"
+start_cluster "$DATA"
+sql 'CREATE ROLE bench LOGIN' 'ALTER ROLE bench SET gtf.enabled = on'
+fsync_before=$(fdatasync_rate)
+
+for part in "${parts[@]}"; do
+    say "$part"
+    fresh_database
+    # shellcheck disable=SC1090
+    . "$BENCH/$part.sh"
+done
+
+fsync_after=$(fdatasync_rate)
+version=$("$PGBIN/postgres" --version | sed 's/^postgres //')
+if grep -E "$BUG|was terminated by signal" "$DATA.log"; then
+    die "the server's log shows a bug"
+fi
+
+echo
+((${#REFS[@]} == 0)) ||
+    echo "REF = a queue in plain SQL, claim and complete, $REF_CLIENTS clients: median $(whole "$(median "${REFS[@]}")") jobs/s ($(whole "$(lowest "${REFS[@]}")") to $(whole "$(highest "${REFS[@]}")"), ${#REFS[@]} runs)"
+awk -F '\t' '
+    BEGIN { cell[0, 1] = "measurement"; cell[0, 2] = "gtf"; cell[0, 3] = "reference"
+            cell[0, 4] = "result"; cell[0, 5] = "target" }
+    { for (c = 1; c <= 6; c++) cell[NR, c] = $c }
+    END {
+        for (r = 0; r <= NR; r++) for (c = 1; c <= 6; c++)
+            if (length(cell[r, c]) > width[c]) width[c] = length(cell[r, c])
+        for (r = 0; r <= NR; r++) {
+            line = ""
+            for (c = 1; c <= 6; c++)
+                line = line sprintf(c == 2 || c == 3 ? "%" width[c] "s  " : "%-" width[c] "s  ", cell[r, c])
+            sub(/ +$/, "", line)
+            print line
+        }
+    }' "$TABLE"
+echo
+echo "conditions: $CORES cores, $(awk -F ': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $idle % idle before; $version; fdatasync $(whole "${fsync_before:-0}")/s before, $(whole "${fsync_after:-0}")/s after; $(uname -r)"
+[[ ${BENCH_QUICK:-} != 1 ]] || echo "BENCH_QUICK: too small to mean anything"
+awk -F '\t' '$6 == "met" { met++ } $6 == "missed" { missed++ }
+    END { printf "%d met, %d missed\n", met, missed }' "$TABLE"
