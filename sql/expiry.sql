@@ -15,3 +15,5 @@ CALL gtf_wait(gtf_submit('exp', expires_at => clock_timestamp() + interval '1 h'
 SELECT gtf_submit('exp', expires_at => clock_timestamp() - interval '1 s');
 
 DROP FUNCTION exp_noop();
+
+DROP EXTENSION gtf;

@@ -70,3 +70,8 @@ BEGIN
 END $$;
 SELECT status, attempt, wait_reason FROM gtf_get_task(:'id');
 SELECT since - now() BETWEEN interval '4 min' AND interval '10 min' AS capped FROM gtf.live WHERE task_id = :'id';
+
+DROP EXTENSION gtf;
+DROP TABLE retry_effects;
+DROP FUNCTION retry_flaky;
+DROP SEQUENCE retry_calls;

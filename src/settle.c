@@ -99,7 +99,7 @@ gtf_settle_lost(Dispatcher *d)
 		{
 			GtfTaskRef	next;
 
-			settle_attempt(&info.ref, info.started_at, 0, &next);
+			settle_attempt(&info.ref, info.started_at, info.last_pid, &next);
 			gtf_slot_free_lost(i, info.generation);
 			if (next.attempt > 0)
 			{

@@ -107,7 +107,8 @@ typedef struct GtfSlotInfo
 	GtfSlotState state;
 	Oid			database;
 	Oid			role;
-	int			pid;
+	int			pid;			/* 0 = not there yet, or gone */
+	int			last_pid;		/* kept when it is gone */
 	TimestampTz launched_at;
 	TimestampTz process_start;
 	uint64		processed;

@@ -76,7 +76,8 @@ typedef struct Slot
 	Oid			database_oid;
 	Oid			role;
 	int			lane;
-	int			pid;
+	int			pid;			/* 0 = gone */
+	int			last_pid;
 	PGPROC	   *proc;
 	bool		asleep;			/* idle and waiting for its latch */
 	bool		retiring;

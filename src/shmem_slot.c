@@ -275,6 +275,7 @@ gtf_slot_info(int i, GtfSlotInfo *info)
 	info->database = slot->database_oid;
 	info->role = slot->role;
 	info->pid = slot->pid;
+	info->last_pid = slot->last_pid;
 	info->launched_at = slot->launched_at;
 	info->process_start = slot->process_start;
 	info->processed = slot->processed;
@@ -417,7 +418,7 @@ gtf_slot_attach(int i, uint32 generation)
 	ok = slot->generation == generation && slot->state == GTF_SLOT_LAUNCHING;
 	if (ok)
 	{
-		slot->pid = MyProcPid;
+		slot->pid = slot->last_pid = MyProcPid;
 		slot->proc = MyProc;
 		slot->process_start = GetCurrentTimestamp();
 		gtf_my_slot = i;
