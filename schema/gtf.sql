@@ -102,6 +102,15 @@ CREATE TABLE gtf.live (
 	CONSTRAINT live_pkey PRIMARY KEY (task_id)
 ) USING heap;
 
+-- Requests to abort attempts that were running, until these have ended.
+CREATE TABLE gtf.abort_requests (
+	task_id uuid NOT NULL,
+	requested_at timestamptz NOT NULL,
+	requested_by oid NOT NULL,
+	cause "char" NOT NULL,
+	CONSTRAINT abort_requests_pkey PRIMARY KEY (task_id)
+) USING heap;
+
 -- Which server and database these tables belong to.  Tasks carry it as a hash,
 -- so that rows that came here as a copy are never taken for one's own.
 CREATE TABLE gtf.state (
@@ -146,6 +155,12 @@ CREATE FUNCTION gtf_register_task(
 	submit_role text DEFAULT 'public',
 	description text DEFAULT NULL)
 RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_register_task';
+
+CREATE FUNCTION gtf_set_timeout(
+	task_type text,
+	timeout interval DEFAULT NULL,
+	hard_timeout interval DEFAULT NULL)
+RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_set_timeout';
 
 CREATE FUNCTION gtf_unregister_task(task_type text)
 RETURNS void LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'gtf_unregister_task';
@@ -224,6 +239,15 @@ LANGUAGE C AS 'MODULE_PATHNAME', 'gtf_wait_all';
 -- A running task
 -- ---------------------------------------------------------------------------
 
+CREATE FUNCTION gtf_is_aborting()
+RETURNS boolean LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_is_aborting';
+
+CREATE FUNCTION gtf_check_abort()
+RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_check_abort';
+
+CREATE FUNCTION gtf_sleep(duration interval)
+RETURNS boolean LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'gtf_sleep';
+
 CREATE FUNCTION gtf_task_id()
 RETURNS uuid LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'gtf_task_id';
 
@@ -232,6 +256,20 @@ CREATE FUNCTION gtf_context(
 	OUT scope text, OUT status text, OUT args jsonb, OUT payload jsonb,
 	OUT attempt int, OUT owner regrole, OUT app_user text, OUT timeout interval)
 RETURNS record LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_context';
+
+CREATE FUNCTION gtf_cancel(task_id uuid, force boolean DEFAULT false)
+RETURNS text LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'gtf_cancel';
+
+-- so that an untyped literal is not ambiguous
+CREATE FUNCTION gtf_cancel(task_id text, force boolean DEFAULT false)
+RETURNS text LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'gtf_cancel_text';
+
+CREATE FUNCTION gtf_cancel(task_ids uuid[], force boolean DEFAULT false)
+RETURNS TABLE (task_id uuid, outcome text)
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'gtf_cancel_many';
+
+CREATE FUNCTION gtf_revoke(task_id uuid, terminate boolean DEFAULT false, signal text DEFAULT 'SIGTERM')
+RETURNS text LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'gtf_revoke';
 
 CREATE FUNCTION gtf_retry(task_id uuid)
 RETURNS void LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'gtf_retry';
@@ -271,7 +309,9 @@ CREATE TYPE gtf._task_state AS (
 	error_message text,
 	exception_type text,
 	stack_trace text,
-	wait_reason text
+	wait_reason text,
+	is_abortable boolean,
+	timeout_exceeded boolean
 );
 
 CREATE FUNCTION gtf._current_state(task_id uuid)
@@ -287,6 +327,10 @@ AS 'MODULE_PATHNAME', 'gtf_visible';
 CREATE FUNCTION gtf._own(owner oid, app_user text)
 RETURNS boolean LANGUAGE C STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'gtf_own';
+
+CREATE FUNCTION gtf._is_admin()
+RETURNS boolean LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'gtf_caller_is_admin';
 
 CREATE FUNCTION gtf._sees_stack_traces()
 RETURNS boolean LANGUAGE C STABLE PARALLEL SAFE
@@ -357,20 +401,21 @@ SELECT
 	s.wait_reason,
 	1 AS subscriber_count,
 	gtf._own(t.owner, t.app_user) AS is_subscribed,
-	false AS is_abortable,
-	false AS timeout_exceeded,
+	s.is_abortable,
+	s.timeout_exceeded OR coalesce(s.ended_at - s.started_at > d.timeout, false) AS timeout_exceeded,
 	'async'::text AS execution_mode,
 	'executor ' || s.worker AS worker,
 	s.error_message,
 	s.exception_type,
 	d.stack_trace,
-	false AS can_cancel,
-	NULL::text AS cancel_action,
-	false AS can_force,
+	d.can_cancel,
+	CASE WHEN d.can_cancel THEN 'abort' END AS cancel_action,
+	s.ended_at IS NULL AND gtf._is_admin() AS can_force,
 	'{}'::uuid[] AS depends_on,
 	jsonb_strip_nulls(jsonb_build_object(
 		'execution_mode', 'async',
 		'timeout', trim_scale(extract(epoch FROM d.timeout)),
+		'is_abortable', nullif(s.is_abortable, false),
 		'progress_current', s.progress_current,
 		'progress_total', s.progress_total,
 		'progress_percent', d.percent,
@@ -390,7 +435,8 @@ FROM gtf.tasks t
 			o.attempt - (o.started_at IS NULL)::int AS attempt,
 			o.started_at, o.ended_at, o.ended_at AS changed_at,
 			NULL::timestamptz AS ready_since, NULL::timestamptz AS read_at, o.worker, o.progress_kind, o.progress_current, o.progress_total, o.progress_fraction,
-			o.result, o.payload, o.error_message, o.exception_type, o.stack_trace, NULL::text AS wait_reason
+			o.result, o.payload, o.error_message, o.exception_type, o.stack_trace, NULL::text AS wait_reason,
+			false AS is_abortable, false AS timeout_exceeded
 		WHERE o.task_id IS NOT NULL
 		UNION ALL
 		SELECT l.* FROM gtf._current_state(t.id) l
@@ -398,7 +444,8 @@ FROM gtf.tasks t
 	CROSS JOIN LATERAL (
 		SELECT nullif(coalesce(t.timeout, v.timeout), '0') AS timeout,
 			gtf._progress_percent(s.progress_kind, s.progress_current, s.progress_total, s.progress_fraction) AS percent,
-			CASE WHEN gtf._sees_stack_traces() THEN s.stack_trace END AS stack_trace) d
+			CASE WHEN gtf._sees_stack_traces() THEN s.stack_trace END AS stack_trace,
+			s.status IN ('pending', 'aborting') OR (s.status = 'in_progress' AND s.is_abortable) AS can_cancel) d
 WHERE gtf._visible(t.owner, t.app_user, t.scope)
 ORDER BY t.id DESC;
 
@@ -548,13 +595,14 @@ WHERE r.oid = 10;
 SELECT setval('gtf.task_type_version_seq', 1);
 
 -- Administrators may read the tables, and the database's owner dump them.
-GRANT SELECT ON gtf.tasks, gtf.outcomes, gtf.live, gtf.state, gtf.adopted, gtf.clean, gtf.task_type_versions
+GRANT SELECT ON gtf.tasks, gtf.outcomes, gtf.live, gtf.abort_requests, gtf.state, gtf.adopted, gtf.clean, gtf.task_type_versions
 	TO pg_database_owner;
 GRANT SELECT ON SEQUENCE gtf.task_type_version_seq TO pg_database_owner;
 
 SELECT pg_extension_config_dump('gtf.tasks', '');
 SELECT pg_extension_config_dump('gtf.outcomes', '');
 SELECT pg_extension_config_dump('gtf.live', '');
+SELECT pg_extension_config_dump('gtf.abort_requests', '');
 SELECT pg_extension_config_dump('gtf.state', '');
 SELECT pg_extension_config_dump('gtf.adopted', '');
 SELECT pg_extension_config_dump('gtf.task_type_versions', 'WHERE version > 1');
@@ -563,6 +611,7 @@ SELECT pg_extension_config_dump('gtf.task_type_version_seq', '');
 COMMENT ON TABLE gtf.tasks IS 'tasks as submitted; read gtf.task_info';
 COMMENT ON TABLE gtf.outcomes IS 'how attempts ended; read gtf.task_info and gtf.task_attempts';
 COMMENT ON TABLE gtf.live IS 'attempts that run long or wait for another try; read gtf.task_info';
+COMMENT ON TABLE gtf.abort_requests IS 'requests to abort that the running attempt has not followed yet';
 COMMENT ON TABLE gtf.task_type_versions IS 'task types and their former versions; read gtf.task_types';
 COMMENT ON TABLE gtf.state IS 'the server and database that these tables were written in';
 COMMENT ON TABLE gtf.clean IS 'has a row unless the server has crashed since';
@@ -579,6 +628,7 @@ COMMENT ON TYPE gtf._task_state IS 'internal: the state of a task';
 COMMENT ON FUNCTION gtf._current_state IS 'internal: the current state of a task that the current user may see';
 COMMENT ON FUNCTION gtf._visible IS 'internal: may the current user see tasks of this principal';
 COMMENT ON FUNCTION gtf._own IS 'internal: is the current user this principal';
+COMMENT ON FUNCTION gtf._is_admin IS 'internal: is the current user an administrator';
 COMMENT ON FUNCTION gtf._sees_stack_traces IS 'internal: may the current user see where a task raised its error';
 COMMENT ON FUNCTION gtf._status_text IS 'internal: name of a status';
 COMMENT ON FUNCTION gtf._scope_text IS 'internal: name of a scope';
@@ -597,6 +647,14 @@ COMMENT ON FUNCTION @extschema@.gtf_submit_sql IS 'submit one SQL command as a t
 COMMENT ON PROCEDURE @extschema@.gtf_wait IS 'wait until a task has ended';
 COMMENT ON PROCEDURE @extschema@.gtf_wait_any IS 'wait until one of some tasks has ended';
 COMMENT ON PROCEDURE @extschema@.gtf_wait_all IS 'wait until all of some tasks have ended';
+COMMENT ON FUNCTION @extschema@.gtf_cancel(uuid, boolean) IS 'cancel a task; returns aborted';
+COMMENT ON FUNCTION @extschema@.gtf_cancel(text, boolean) IS 'the same for an id that is written as a literal';
+COMMENT ON FUNCTION @extschema@.gtf_cancel(uuid[], boolean) IS 'cancel tasks, each by itself; an error is its outcome';
+COMMENT ON FUNCTION @extschema@.gtf_revoke IS 'cancel a task as an administrator, if need be by ending its statement or its executor; returns the new status';
+COMMENT ON FUNCTION @extschema@.gtf_set_timeout IS 'set the timeouts of a task type: NULL leaves one as it is, zero removes it';
+COMMENT ON FUNCTION @extschema@.gtf_is_aborting IS 'is the running task asked to stop? false outside a task';
+COMMENT ON FUNCTION @extschema@.gtf_check_abort IS 'raise an error if the running task is asked to stop';
+COMMENT ON FUNCTION @extschema@.gtf_sleep IS 'sleep in a running task; false when woken by an abort';
 COMMENT ON FUNCTION @extschema@.gtf_retry IS 'run a task again that has failed, was aborted or timed out';
 COMMENT ON FUNCTION @extschema@.gtf_adopt IS 'let the tasks of a copied database run here';
 COMMENT ON FUNCTION @extschema@.gtf_status IS 'current status of a task, NULL if it is not visible';

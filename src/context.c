@@ -17,15 +17,20 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "executor.h"
 #include "registry.h"
 #include "shmem.h"
+#include "worker.h"
 
 PG_FUNCTION_INFO_V1(gtf_task_id);
 PG_FUNCTION_INFO_V1(gtf_context);
+PG_FUNCTION_INFO_V1(gtf_is_aborting);
+PG_FUNCTION_INFO_V1(gtf_check_abort);
+PG_FUNCTION_INFO_V1(gtf_sleep);
 PG_FUNCTION_INFO_V1(gtf_update_progress_ratio);
 PG_FUNCTION_INFO_V1(gtf_update_progress_fraction);
 PG_FUNCTION_INFO_V1(gtf_update_progress_bigint);
@@ -83,7 +88,8 @@ gtf_context(PG_FUNCTION_ARGS)
 	else
 		nulls[TASK_NAME] = true;
 	values[SCOPE] = CStringGetTextDatum(gtf_scope_text(task->scope));
-	values[STATUS] = CStringGetTextDatum(gtf_status_text(GTF_IN_PROGRESS));
+	values[STATUS] = CStringGetTextDatum(gtf_status_text(gtf_slot_abort_requested() != GTF_CAUSE_NONE ?
+														 GTF_ABORTING : GTF_IN_PROGRESS));
 	values[ARGS] = JsonbPGetDatum(task->args);
 	nulls[PAYLOAD] = true;
 	values[ATTEMPT] = Int32GetDatum(gtf_current_attempt);
@@ -104,10 +110,61 @@ gtf_context(PG_FUNCTION_ARGS)
 													  values, nulls)));
 }
 
+/* Tell the body whether it shall stop. */
+static bool
+shall_stop(void)
+{
+	if (gtf_current_task == NULL || gtf_slot_abort_requested() == GTF_CAUSE_NONE)
+		return false;
+	gtf_abort_noticed = true;
+	return true;
+}
+
+/* gtf_is_aborting() RETURNS boolean */
+Datum
+gtf_is_aborting(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(shall_stop());
+}
+
+/* gtf_check_abort() RETURNS void: ERROR 57014 */
+Datum
+gtf_check_abort(PG_FUNCTION_ARGS)
+{
+	if (shall_stop())
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("task \"%s\" was asked to stop",
+						gtf_id_text(&gtf_current_task->id))));
+	PG_RETURN_VOID();
+}
+
 /*
- * All four forms of gtf_update_progress end here; nothing can ask a task to
- * stop yet, so the answer is always true.
+ * gtf_sleep(duration) RETURNS boolean: false when an abort is requested
  */
+Datum
+gtf_sleep(PG_FUNCTION_ARGS)
+{
+	TimestampTz until;
+
+	require_task("gtf_sleep()");
+	until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+													TimestampTzGetDatum(GetCurrentTimestamp()),
+													PG_GETARG_DATUM(0)));
+	for (;;)
+	{
+		long		left;
+
+		if (shall_stop())
+			PG_RETURN_BOOL(false);
+		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		if (left <= 0)
+			PG_RETURN_BOOL(true);
+		gtf_backend_wait(left);
+	}
+}
+
+/* All forms of gtf_update_progress end here: false if the body shall stop. */
 static Datum
 report(char kind, int64 current, int64 total, double fraction)
 {
@@ -123,7 +180,7 @@ report(char kind, int64 current, int64 total, double fraction)
 	progress.total = total;
 	progress.fraction = fraction;
 	gtf_slot_set_progress(&progress);
-	PG_RETURN_BOOL(true);
+	PG_RETURN_BOOL(!shall_stop());
 }
 
 /* The functions are not strict: a forgotten NULL would go unnoticed. */

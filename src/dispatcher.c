@@ -163,8 +163,8 @@ scan_step(void *arg)
 		scanning = false;
 		me.scanned = true;
 	}
-	else
-		gtf_dispatcher_look_at(&me, me.now);
+	/* to go on, or to hand out what was found */
+	gtf_dispatcher_look_at(&me, me.now);
 	pfree(refs);
 }
 
@@ -267,6 +267,8 @@ round_of_work(void *arg)
 		gtf_pool_recall();
 
 	gtf_settle_lost(&me);
+	gtf_settle_deadlines(&me);
+	gtf_settle_requests(&me);
 	if (scanning)
 		scan_step(NULL);
 	keep_flusher();
@@ -274,6 +276,10 @@ round_of_work(void *arg)
 		gtf_pool_adjust(&me);
 	gtf_settle_long_running(&me);
 	advance_seen(me.now);
+
+	if (!scanning && gtf_queue_count() == 0 && gtf_db_must_probe(MyDatabaseId) &&
+		gtf_pool_lanes_empty())
+		gtf_db_probe_reset(me.db);
 
 	unflushed = gtf_queue_unflushed();
 	if (!XLogRecPtrIsInvalid(unflushed))
@@ -364,6 +370,8 @@ start_up(void *arg)
 	gtf_pool_recall();
 	start_scan(&zero);
 	gtf_settle_live(&me);
+	/* requests from before a crash */
+	gtf_requests_changed(MyDatabaseId);
 }
 
 void

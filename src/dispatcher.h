@@ -36,6 +36,9 @@ extern void gtf_pool_feed(Dispatcher *d);
  */
 extern void gtf_pool_recall(void);
 
+/* Is there no task in a lane? */
+extern bool gtf_pool_lanes_empty(void);
+
 /* Start and retire executors; fail the tasks of owners that cannot have one. */
 extern void gtf_pool_adjust(Dispatcher *d);
 
@@ -46,6 +49,12 @@ extern void gtf_settle_lost(Dispatcher *d);
 
 /* Record the start of tasks that run for a while. */
 extern void gtf_settle_long_running(Dispatcher *d);
+
+/* Timeouts of running tasks. */
+extern void gtf_settle_deadlines(Dispatcher *d);
+
+/* Abort requests in the table whose attempt has moved on. */
+extern void gtf_settle_requests(Dispatcher *d);
 
 /* At the start: what gtf.live tells of attempts before. */
 extern void gtf_settle_live(Dispatcher *d);

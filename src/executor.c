@@ -17,6 +17,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
@@ -31,6 +33,7 @@
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
@@ -66,6 +69,7 @@ typedef struct Run
 	GtfTask    *task;			/* NULL until fetched */
 	GtfType    *type;
 	TimestampTz started_at;
+	bool		noticed;		/* the body knows that it was asked to stop */
 	bool		has_live;		/* a row of gtf.live must go at the end */
 
 	/*
@@ -76,6 +80,11 @@ typedef struct Run
 	GtfTaskRef	next;
 	XLogRecPtr	next_lsn;
 } Run;
+
+bool		gtf_abort_noticed = false;
+
+/* The doorbell has interrupted the running attempt. */
+static volatile sig_atomic_t interrupted = false;
 
 static Oid	my_role;
 static MemoryContext task_context;
@@ -95,6 +104,68 @@ static void
 detach(int code, Datum arg)
 {
 	gtf_slot_detach();
+}
+
+/*
+ * The doorbell: somebody wants the attempt that runs here to be interrupted,
+ * or this process to end.  Whether it is still that attempt is decided here,
+ * so a late signal does nothing.
+ */
+static void
+handle_doorbell(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+	bool		terminate;
+
+	if (gtf_slot_doorbell(&terminate))
+	{
+		interrupted = true;
+		InterruptPending = true;
+		QueryCancelPending = true;
+	}
+	if (terminate)
+	{
+		InterruptPending = true;
+		ProcDiePending = true;
+	}
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+/* What has the attempt to say to a request to stop, now that it is over? */
+static bool
+noticed(void)
+{
+	/* an interrupt that is still pending has not been raised */
+	return gtf_abort_noticed || (interrupted && !QueryCancelPending);
+}
+
+static GtfAbortMode
+abort_mode(const GtfType *type)
+{
+	if (strcmp(type->abort, "poll") == 0)
+		return GTF_MODE_POLL;
+	if (strcmp(type->abort, "interrupt") == 0)
+		return GTF_MODE_INTERRUPT;
+	if (strcmp(type->abort, "never") == 0)
+		return GTF_MODE_NEVER;
+	return GTF_MODE_HANDLER;
+}
+
+/* When a timeout that starts now is over; 0 = never. */
+static TimestampTz
+deadline(const Interval *timeout, TimestampTz start)
+{
+	Interval	zero = {0};
+
+	if (timeout == NULL ||
+		DatumGetInt32(DirectFunctionCall2(interval_cmp,
+										  IntervalPGetDatum(timeout),
+										  IntervalPGetDatum(&zero))) <= 0)
+		return 0;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(start),
+												   IntervalPGetDatum(timeout)));
 }
 
 static void
@@ -191,7 +262,8 @@ prepare(Run *run)
 	 * first is worth it where running in vain does harm, or is likely.
 	 */
 	if (gtf_type_is_atomic(run->type) && run->ref.attempt == 1 &&
-		(run->ref.flags & GTF_REF_DURABLE_START) == 0)
+		(run->ref.flags & GTF_REF_DURABLE_START) == 0 &&
+		!gtf_db_must_probe(MyDatabaseId))
 		return ready(run);
 	switch (gtf_store_outcome_probe(&run->ref.id, run->ref.attempt, &xid))
 	{
@@ -213,14 +285,46 @@ prepare(Run *run)
 static void
 write_success(Run *run, Jsonb *result, GtfOutcome *outcome)
 {
+	GtfAbortCause cause;
+
 	run->phase = PHASE_FINISH;
 	outcome_begin(run, outcome);
+	run->has_live |= gtf_slot_finishing(&cause);
+	run->noticed = noticed();
+	/* from here on the doorbell is silent; what it left is too late */
+	QueryCancelPending = false;
+
 	outcome->status = GTF_SUCCESS;
 	outcome->result = result;
-	run->has_live |= gtf_slot_finishing();
+	if (cause != GTF_CAUSE_NONE && run->noticed)
+	{
+		if (!gtf_finish_aborted(outcome, cause, NULL))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNIQUE_VIOLATION),
+					 errmsg("attempt %d of task \"%s\" was superseded",
+							run->ref.attempt, gtf_id_text(&run->ref.id)),
+					 err_generic_string(PG_DIAG_SCHEMA_NAME, "gtf"),
+					 err_generic_string(PG_DIAG_TABLE_NAME, "outcomes")));
+		return;
+	}
 	(void) gtf_store_outcome_put(outcome, false);
 	if (run->has_live)
 		gtf_store_live_delete(&run->ref.id);
+	if (cause != GTF_CAUSE_NONE)
+		gtf_store_request_delete(&run->ref.id);
+}
+
+/* An abort was requested after the task was taken and before its code ran. */
+static void
+write_not_started(Run *run, GtfOutcome *outcome)
+{
+	GtfAbortCause cause;
+
+	run->started_at = 0;
+	outcome_begin(run, outcome);
+	(void) gtf_slot_finishing(&cause);
+	run->phase = PHASE_FINISH;
+	(void) gtf_finish_aborted(outcome, cause, NULL);
 }
 
 static void
@@ -241,6 +345,7 @@ run_to_success(Run *run)
 	Jsonb	   *result = NULL;
 	XLogRecPtr	lsn;
 	bool		atomic;
+	const Interval *timeout;
 
 	if (!prepare(run))
 	{
@@ -256,7 +361,25 @@ run_to_success(Run *run)
 			gtf_tx_begin();
 	}
 	MemoryContextSwitchTo(task_context);
-	gtf_slot_body_starts(run->started_at, run->has_live);
+	timeout = run->task->timeout ? run->task->timeout : run->type->timeout;
+	gtf_abort_noticed = false;
+	interrupted = false;
+	if (!gtf_slot_body_starts(run->started_at, run->has_live,
+							  abort_mode(run->type),
+							  deadline(timeout, run->started_at),
+							  deadline(run->type->hard_timeout, run->started_at)))
+	{
+		if (!atomic)
+			gtf_tx_begin();
+		MemoryContextSwitchTo(task_context);
+		write_not_started(run, &outcome);
+		lsn = gtf_tx_commit(gtf_synchronous_commit);
+		MemoryContextSwitchTo(task_context);
+		gtf_finish_tell(&outcome, lsn);
+		return true;
+	}
+	if (timeout || run->type->hard_timeout)
+		gtf_dispatcher_wake(gtf_db_find(MyDatabaseId));
 	run->phase = PHASE_BODY;
 	report_running(run);
 
@@ -294,14 +417,22 @@ write_failure(Run *run, ErrorData *edata)
 	GtfOutcome	outcome;
 	XLogRecPtr	lsn;
 	bool		written;
+	GtfAbortCause cause;
 
 	gtf_tx_begin();
 	MemoryContextSwitchTo(task_context);
 	outcome_begin(run, &outcome);
-	gtf_finish_set_error(&outcome, edata);
-	(void) gtf_slot_finishing();
-	written = gtf_finish_failed(&outcome, run->task, run->type, &run->ref,
-								run->phase != PHASE_FETCH, &run->next);
+	(void) gtf_slot_finishing(&cause);
+	QueryCancelPending = false;
+	/* after it the code never begins or ends: what was asked for is so */
+	if (cause != GTF_CAUSE_NONE)
+		written = gtf_finish_aborted(&outcome, cause, edata);
+	else
+	{
+		gtf_finish_set_error(&outcome, edata);
+		written = gtf_finish_failed(&outcome, run->task, run->type, &run->ref,
+									run->phase != PHASE_FETCH, &run->next);
+	}
 	lsn = gtf_tx_commit(gtf_synchronous_commit);
 	MemoryContextSwitchTo(task_context);
 	if (written)
@@ -481,6 +612,7 @@ gtf_executor_main(Datum arg)
 		proc_exit(0);
 	/* before the connection, so that it runs after the rollback */
 	before_shmem_exit(detach, (Datum) 0);
+	pqsignal(SIGUSR2, handle_doorbell);
 	gtf_worker_signals();
 
 	prev_emit_log_hook = emit_log_hook;

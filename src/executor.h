@@ -19,6 +19,12 @@ extern const GtfTask *gtf_current_task;
 extern const struct GtfType *gtf_current_type;
 extern int32 gtf_current_attempt;
 
+/*
+ * Has the running body been told that it shall stop?  Set by whatever tells
+ * it.
+ */
+extern bool gtf_abort_noticed;
+
 /* From the pool to a new executor, through bgw_extra. */
 typedef struct GtfExecutorStart
 {

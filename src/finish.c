@@ -11,10 +11,13 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "common/pg_prng.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "finish.h"
@@ -93,6 +96,60 @@ gtf_finish_failed(GtfOutcome *outcome, const GtfTask *task,
 }
 
 bool
+gtf_finish_aborted(GtfOutcome *outcome, GtfAbortCause cause,
+				   const ErrorData *edata)
+{
+	if (cause == GTF_CAUSE_TIMEOUT)
+	{
+		outcome->status = GTF_TIMED_OUT;
+		outcome->error_message = "Task timed out";
+	}
+	else
+	{
+		outcome->status = GTF_ABORTED;
+		if (edata && edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
+			gtf_finish_set_error(outcome, edata);
+	}
+	outcome->result = NULL;
+	if (!gtf_store_outcome_put(outcome, true))
+		return false;
+	gtf_store_live_delete(&outcome->task_id);
+	gtf_store_request_delete(&outcome->task_id);
+	return true;
+}
+
+bool
+gtf_finish_cancelled(const pg_uuid_t *id, int32 attempt)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	GtfOutcome	outcome = {0};
+	GtfSlotInfo slot;
+	bool		written;
+
+	outcome.task_id = *id;
+	outcome.attempt = attempt;
+	outcome.ended_at = GetCurrentTimestamp();
+
+	/*
+	 * Write, then look: an executor publishes its slot before it looks for an
+	 * outcome.  If it has, the task is its, and what was written goes.
+	 */
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	written = gtf_finish_aborted(&outcome, GTF_CAUSE_CANCEL, NULL);
+	if (written && gtf_slot_find(id, &slot))
+		written = false;
+	if (written)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return written;
+}
+
+bool
 gtf_finish_expired(GtfOutcome *outcome)
 {
 	outcome->status = GTF_ABORTED;
@@ -105,9 +162,20 @@ gtf_finish_expired(GtfOutcome *outcome)
 
 bool
 gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
-				const GtfType *type, const GtfTaskRef *ref, GtfTaskRef *next)
+				const GtfType *type, const GtfTaskRef *ref,
+				GtfAbortCause cause, GtfTaskRef *next)
 {
 	bool		again;
+	GtfRequest	request;
+
+	/* asked to stop, and stopped it has */
+	if (cause == GTF_CAUSE_NONE && gtf_store_request_get(&outcome->task_id, &request))
+		cause = request.cause;
+	if (cause != GTF_CAUSE_NONE)
+	{
+		next->attempt = 0;
+		return gtf_finish_aborted(outcome, cause, NULL);
+	}
 
 	/*
 	 * An atomic body has left nothing behind and runs again, unless it keeps

@@ -25,13 +25,28 @@ extern bool gtf_finish_failed(GtfOutcome *outcome, const GtfTask *task,
 							  const GtfType *type, const GtfTaskRef *ref,
 							  bool may_retry, GtfTaskRef *next);
 
+/*
+ * Write the outcome of an attempt that was asked to stop and did.  edata is
+ * the error the body raised, or NULL.  The caller has filled the rest.  False
+ * as above.
+ */
+extern bool gtf_finish_aborted(GtfOutcome *outcome, GtfAbortCause cause,
+							   const ErrorData *edata);
+
+/*
+ * End a task that is waiting for this attempt as aborted.  False, with
+ * nothing written, when the attempt has an outcome or an executor has taken
+ * it.  The caller has begun a cancel in shared memory.
+ */
+extern bool gtf_finish_cancelled(const pg_uuid_t *id, int32 attempt);
+
 /* End a task that has not started as aborted.  False as above. */
 extern bool gtf_finish_expired(GtfOutcome *outcome);
 
-/* The same for an attempt whose executor is gone. */
+/* The same for an attempt whose executor is gone; cause as in its slot. */
 extern bool gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 							const GtfType *type, const GtfTaskRef *ref,
-							GtfTaskRef *next);
+							GtfAbortCause cause, GtfTaskRef *next);
 
 /*
  * After the commit that ended at lsn: tell the flusher of a final outcome.

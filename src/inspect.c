@@ -54,6 +54,7 @@ PG_FUNCTION_INFO_V1(gtf_result);
 PG_FUNCTION_INFO_V1(gtf_current_state);
 PG_FUNCTION_INFO_V1(gtf_visible);
 PG_FUNCTION_INFO_V1(gtf_own);
+PG_FUNCTION_INFO_V1(gtf_caller_is_admin);
 PG_FUNCTION_INFO_V1(gtf_sees_stack_traces);
 PG_FUNCTION_INFO_V1(gtf_status_name);
 PG_FUNCTION_INFO_V1(gtf_scope_name);
@@ -66,7 +67,7 @@ PG_FUNCTION_INFO_V1(gtf_stats);
 /* ---- rows ---- */
 
 /* A row under construction; columns are added from left to right. */
-#define MAX_COLUMNS 20
+#define MAX_COLUMNS 24
 
 typedef struct Row
 {
@@ -133,6 +134,8 @@ typedef struct State
 	TimestampTz ready_since;	/* pending and due: since when */
 	TimestampTz read_at;		/* unless it has ended: now */
 	int			worker;
+	bool		abortable;
+	bool		timeout_exceeded;
 	GtfProgress progress;
 	Jsonb	   *result;
 	Jsonb	   *payload;
@@ -229,6 +232,10 @@ read_state(const GtfTask *task, State *state)
 	else if (running && slot.ref.attempt > ended)
 	{
 		state_of_attempt(state, slot.ref.attempt, slot.started_at, slot.pid);
+		if (slot.abort_cause != GTF_CAUSE_NONE)
+			state->status = GTF_ABORTING;
+		state->abortable = slot.abortable;
+		state->timeout_exceeded = slot.timeout_exceeded;
 		state->progress = slot.progress;
 	}
 	else if (has_live && live.state == GTF_LIVE_RUNNING && live.attempt > ended)
@@ -343,6 +350,8 @@ gtf_current_state(PG_FUNCTION_ARGS)
 	add_text(&row, state.exception_type);
 	add_text(&row, state.stack_trace);
 	add_text(&row, state.wait_reason);
+	add(&row, true, BoolGetDatum(state.abortable));
+	add(&row, true, BoolGetDatum(state.timeout_exceeded));
 
 	if (row.n != desc->natts)
 		elog(ERROR, "row of %d columns where %d are expected",
@@ -368,6 +377,13 @@ gtf_own(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(gtf_is_principal(PG_GETARG_OID(0),
 									text_to_cstring(PG_GETARG_TEXT_PP(1))));
+}
+
+/* gtf._is_admin() RETURNS boolean */
+Datum
+gtf_caller_is_admin(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(gtf_is_admin(GetUserId()));
 }
 
 /* gtf._sees_stack_traces() RETURNS boolean */

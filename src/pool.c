@@ -118,6 +118,22 @@ gtf_pool_recall(void)
 	pfree(owners);
 }
 
+bool
+gtf_pool_lanes_empty(void)
+{
+	int			n;
+	OwnerQueue **owners = gtf_queue_owners(&n);
+	bool		empty = true;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (owners[i]->lane >= 0 && gtf_lane_count(owners[i]->lane) > 0)
+			empty = false;
+	}
+	pfree(owners);
+	return empty;
+}
+
 /* Everything this owner has waiting ends with this error. */
 static void
 fail_owner(Dispatcher *d, OwnerQueue *queue, int sqlerrcode, const char *message)

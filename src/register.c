@@ -28,6 +28,7 @@
 
 PG_FUNCTION_INFO_V1(gtf_register_task);
 PG_FUNCTION_INFO_V1(gtf_unregister_task);
+PG_FUNCTION_INFO_V1(gtf_set_timeout);
 
 /* An argument that is text, or what it is when it is NULL. */
 static char *
@@ -282,6 +283,49 @@ gtf_unregister_task(PG_FUNCTION_ARGS)
 				 errdetail("There are tasks of this type that have not ended."),
 				 errhint("Wait for them, or cancel them.")));
 	gtf_store_type_retire(name);
+	CommandCounterIncrement();
+	gtf_type_forget();
+	PG_RETURN_VOID();
+}
+
+/*
+ * gtf_set_timeout(task_type, timeout, hard_timeout) RETURNS void
+ *
+ * NULL leaves a timeout as it is, zero removes it.  For tasks submitted from
+ * now on.  ERROR 42501, 42704, 22023.
+ */
+Datum
+gtf_set_timeout(PG_FUNCTION_ARGS)
+{
+	GtfType    *type;
+	char	   *name;
+
+	gtf_require_admin();
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("task_type must not be null")));
+	name = text_argument(fcinfo, 0, NULL);
+	check_not_built_in(name);
+	lock_types("gtf_set_timeout()");
+	type = gtf_store_type_current(name);
+	if (type == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("task type \"%s\" does not exist", name)));
+	if (!PG_ARGISNULL(1))
+	{
+		type->timeout = interval_argument(fcinfo, 1, "timeout");
+		if (is_zero(type->timeout))
+			type->timeout = NULL;
+	}
+	if (!PG_ARGISNULL(2))
+	{
+		type->hard_timeout = interval_argument(fcinfo, 2, "hard_timeout");
+		if (is_zero(type->hard_timeout))
+			type->hard_timeout = NULL;
+	}
+	gtf_store_type_put(type);
 	CommandCounterIncrement();
 	gtf_type_forget();
 	PG_RETURN_VOID();

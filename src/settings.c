@@ -21,6 +21,7 @@ bool		gtf_enabled = true;
 int			gtf_executor_idle_timeout = 60;
 int			gtf_executor_max_memory = 0;
 int			gtf_executor_max_tasks = 0;
+int			gtf_kill_grace = 10;
 int			gtf_max_databases = 8;
 int			gtf_max_executors = 4;
 int			gtf_max_slots = 64;
@@ -71,6 +72,11 @@ gtf_settings_init(void)
 							"Zero means no limit.",
 							&gtf_executor_max_tasks, 0, 0, INT_MAX,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("gtf.kill_grace",
+							"Sets how long after its hard timeout a task's executor is ended.",
+							NULL, &gtf_kill_grace, 10, 0, 86400,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("gtf.max_executors",
 							"Sets the maximum number of executors of one database.",

@@ -15,6 +15,7 @@ extern bool gtf_enabled;
 extern int	gtf_executor_idle_timeout;	/* s */
 extern int	gtf_executor_max_memory;	/* kB, 0 = no limit */
 extern int	gtf_executor_max_tasks; /* 0 = no limit */
+extern int	gtf_kill_grace;		/* s */
 extern int	gtf_max_databases;
 extern int	gtf_max_executors;
 extern int	gtf_max_slots;

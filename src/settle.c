@@ -36,7 +36,7 @@
  */
 static void
 settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
-			   GtfTaskRef *next)
+			   GtfAbortCause cause, GtfTaskRef *next)
 {
 	GtfOutcome	outcome = {0};
 	GtfTask    *task;
@@ -55,7 +55,7 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 		outcome.worker = worker;
 		written = gtf_finish_lost(&outcome, task,
 								  gtf_type_by_version(task->type_version, true),
-								  ref, next);
+								  ref, cause, next);
 	}
 	if (!written)
 	{
@@ -99,7 +99,8 @@ gtf_settle_lost(Dispatcher *d)
 		{
 			GtfTaskRef	next;
 
-			settle_attempt(&info.ref, info.started_at, info.last_pid, &next);
+			settle_attempt(&info.ref, info.started_at, info.last_pid,
+						   info.abort_cause, &next);
 			gtf_slot_free_lost(i, info.generation);
 			if (next.attempt > 0)
 			{
@@ -162,6 +163,152 @@ gtf_settle_long_running(Dispatcher *d)
 }
 
 void
+gtf_settle_deadlines(Dispatcher *d)
+{
+	GtfSlotInfo info;
+
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		TimestampTz kill_at;
+
+		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId ||
+			info.state != GTF_SLOT_RUNNING || !info.body_running)
+			continue;
+
+		if (info.timeout_at != 0 && info.abort_cause == GTF_CAUSE_NONE &&
+			!info.timeout_exceeded)
+		{
+			if (info.timeout_at > d->now)
+				gtf_dispatcher_look_at(d, info.timeout_at);
+			else if (gtf_slot_abort(i, info.serial, GTF_CAUSE_TIMEOUT,
+									false) == GTF_ABORT_REFUSED)
+			{
+				gtf_slot_set_timeout_exceeded(i, info.serial);
+				ereport(WARNING,
+						(errmsg("gtf task %s has exceeded its timeout and cannot be aborted",
+								gtf_id_text(&info.ref.id))));
+			}
+		}
+
+		if (info.hard_timeout_at == 0)
+			continue;
+		if (info.hard_timeout_at > d->now)
+		{
+			gtf_dispatcher_look_at(d, info.hard_timeout_at);
+			continue;
+		}
+		kill_at = TimestampTzPlusMilliseconds(info.hard_timeout_at,
+											  gtf_kill_grace * INT64CONST(1000));
+		if (kill_at > d->now)
+		{
+			/* again in each round: the body may have caught the first one */
+			(void) gtf_slot_abort(i, info.serial, GTF_CAUSE_TIMEOUT, true);
+			gtf_dispatcher_look_at(d, Min(kill_at,
+										  TimestampTzPlusMilliseconds(d->now, 1000)));
+		}
+		else
+		{
+			gtf_slot_terminate(i, info.serial, GTF_CAUSE_TIMEOUT);
+			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, 1000));
+		}
+	}
+}
+
+/*
+ * One request whose task is not (any more) where the canceller has seen it.
+ * True when it is done with.
+ */
+static bool
+resolve_request(const GtfRequest *request)
+{
+	GtfSlotInfo slot;
+	GtfOutcome *last;
+	GtfDone		done = {0};
+	bool		ended = false;
+	bool		gone = false;
+	XLogRecPtr	lsn;
+
+	if (gtf_slot_find(&request->task_id, &slot))
+	{
+		/* its executor, or who settles it, deletes the row */
+		if (slot.state == GTF_SLOT_RUNNING)
+			(void) gtf_slot_abort(slot.index, slot.serial, request->cause, false);
+		return false;
+	}
+
+	gtf_db_cancel_begin(MyDatabaseId);
+	PG_TRY();
+	{
+		gtf_tx_begin();
+		last = gtf_store_outcome_last(&request->task_id, NULL);
+		if (last && gtf_status_is_final(last->status))
+		{
+			gtf_store_request_delete(&request->task_id);
+			gone = true;
+		}
+		else if (gtf_store_task_fetch(&request->task_id, NULL) == NULL)
+		{
+			gtf_store_request_delete(&request->task_id);
+			gone = true;
+		}
+		else
+			ended = gtf_finish_cancelled(&request->task_id,
+										 last ? last->attempt + 1 : 1);
+		lsn = gtf_tx_commit(false);
+	}
+	PG_FINALLY();
+	{
+		gtf_db_cancel_end(MyDatabaseId);
+	}
+	PG_END_TRY();
+	if (ended)
+	{
+		done.id = request->task_id;
+		done.lsn = lsn;
+		done.status = GTF_ABORTED;
+		if (!gtf_done_push(MyDatabaseId, &done))
+			gtf_waiters_wake(&request->task_id);
+	}
+	return ended || gone;
+}
+
+void
+gtf_settle_requests(Dispatcher *d)
+{
+	static TimestampTz look_again = 0;
+	List	   *requests;
+	ListCell   *lc;
+	MemoryContext context = CurrentMemoryContext;
+	bool		left = false;
+
+	if (!gtf_requests_take(d->db))
+	{
+		if (look_again == 0)
+			return;
+		if (look_again > d->now)
+		{
+			gtf_dispatcher_look_at(d, look_again);
+			return;
+		}
+	}
+	gtf_tx_begin();
+	MemoryContextSwitchTo(context);
+	requests = gtf_store_request_all();
+	(void) gtf_tx_commit(false);
+	MemoryContextSwitchTo(context);
+
+	foreach(lc, requests)
+	{
+		if (!resolve_request(lfirst(lc)))
+			left = true;
+		MemoryContextSwitchTo(context);
+	}
+	look_again = left ? TimestampTzPlusMilliseconds(d->now, 200) : 0;
+	if (left)
+		gtf_dispatcher_look_at(d, look_again);
+}
+
+void
 gtf_settle_live(Dispatcher *d)
 {
 	List	   *all;
@@ -216,7 +363,7 @@ gtf_settle_live(Dispatcher *d)
 		{
 			GtfTaskRef	next;
 
-			settle_attempt(&ref, live->since, live->worker, &next);
+			settle_attempt(&ref, live->since, live->worker, GTF_CAUSE_NONE, &next);
 			ref = next;
 		}
 		if (ref.attempt > 0)

@@ -263,6 +263,9 @@ db_find_or_make(Oid database)
 			db->submit_head = db->submit_tail = 0;
 			db->done_head = db->done_tail = 0;
 			db->scan_wanted = false;
+			db->cancels = 0;
+			db->must_probe = false;
+			db->requests_changed = false;
 			pg_atomic_write_u64(&db->flush_requested, 0);
 			pg_atomic_write_u32(&db->waiting_executors, 0);
 			for (int c = 0; c < GTF_NUM_COUNTERS; c++)
@@ -522,6 +525,84 @@ gtf_flusher_wake(int i)
 
 	if (proc)
 		SetLatch(&proc->procLatch);
+}
+
+/* ---- cancels ---- */
+
+void
+gtf_db_cancel_begin(Oid database)
+{
+	int			i = gtf_db_find(database);
+
+	if (i < 0)
+		return;
+	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
+	gtf_segment->databases[i].cancels++;
+	gtf_segment->databases[i].must_probe = true;
+	LWLockRelease(gtf_segment->databases[i].lock);
+}
+
+void
+gtf_db_cancel_end(Oid database)
+{
+	int			i = gtf_db_find(database);
+
+	if (i < 0)
+		return;
+	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
+	if (gtf_segment->databases[i].cancels > 0)
+		gtf_segment->databases[i].cancels--;
+	LWLockRelease(gtf_segment->databases[i].lock);
+}
+
+bool
+gtf_db_must_probe(Oid database)
+{
+	int			i = gtf_db_find(database);
+
+	pg_memory_barrier();
+	return i < 0 || gtf_segment->databases[i].must_probe;
+}
+
+void
+gtf_db_probe_reset(int i)
+{
+	Database   *db = &gtf_segment->databases[i];
+
+	if (!db->must_probe)
+		return;
+	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	if (db->cancels == 0)
+		db->must_probe = false;
+	LWLockRelease(db->lock);
+}
+
+void
+gtf_requests_changed(Oid database)
+{
+	int			i = gtf_db_find(database);
+
+	if (i < 0)
+		return;
+	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
+	gtf_segment->databases[i].requests_changed = true;
+	LWLockRelease(gtf_segment->databases[i].lock);
+	gtf_dispatcher_wake(i);
+}
+
+bool
+gtf_requests_take(int i)
+{
+	Database   *db = &gtf_segment->databases[i];
+	bool		changed;
+
+	if (!db->requests_changed)
+		return false;
+	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	changed = db->requests_changed;
+	db->requests_changed = false;
+	LWLockRelease(db->lock);
+	return changed;
 }
 
 /* ---- submit ring ---- */

@@ -85,6 +85,32 @@ typedef enum GtfSlotState
 	GTF_SLOT_LOST
 } GtfSlotState;
 
+/* Why a running attempt shall stop; the first cause wins. */
+typedef enum GtfAbortCause
+{
+	GTF_CAUSE_NONE = 0,
+	GTF_CAUSE_CANCEL = 'c',
+	GTF_CAUSE_TIMEOUT = 't'
+} GtfAbortCause;
+
+/* How the code of a task can be stopped, from the abort mode of its type. */
+typedef enum GtfAbortMode
+{
+	GTF_MODE_HANDLER = 'h',		/* once it has registered an abort handler */
+	GTF_MODE_POLL = 'p',		/* it asks */
+	GTF_MODE_INTERRUPT = 'i',	/* its statement is cancelled */
+	GTF_MODE_NEVER = 'n'
+} GtfAbortMode;
+
+/* What became of a request to abort. */
+typedef enum GtfAbortAnswer
+{
+	GTF_ABORT_ACCEPTED,
+	GTF_ABORT_ALREADY,			/* another request came first */
+	GTF_ABORT_REFUSED,			/* the attempt is not abortable (now) */
+	GTF_ABORT_GONE				/* the attempt is ending or has ended */
+} GtfAbortAnswer;
+
 /* Formats of a progress report. */
 #define GTF_PROGRESS_NONE		0
 #define GTF_PROGRESS_COUNT		'c' /* current */
@@ -121,6 +147,11 @@ typedef struct GtfSlotInfo
 	TimestampTz started_at;
 	bool		body_running;	/* else still being fetched: shown as pending */
 	bool		live_written;	/* the start is in gtf.live */
+	bool		abortable;
+	GtfAbortCause abort_cause;
+	TimestampTz timeout_at;		/* 0 = none */
+	TimestampTz hard_timeout_at;	/* 0 = none */
+	bool		timeout_exceeded;	/* and could not be aborted */
 	GtfProgress progress;
 	char		start_error[GTF_START_ERROR_SIZE];
 } GtfSlotInfo;
@@ -259,6 +290,34 @@ extern void gtf_slot_free_lost(int slot, uint32 generation);
 extern bool gtf_slot_live_begin(int slot, uint64 serial);
 extern void gtf_slot_live_end(int slot);
 
+/*
+ * Ask the attempt with this serial to stop.  anyway: even if it is not
+ * abortable, by cancelling its statement.
+ */
+extern GtfAbortAnswer gtf_slot_abort(int slot, uint64 serial,
+									 GtfAbortCause cause, bool anyway);
+
+/* End the process of the attempt with this serial; no other attempt. */
+extern void gtf_slot_terminate(int slot, uint64 serial, GtfAbortCause cause);
+extern void gtf_slot_set_timeout_exceeded(int slot, uint64 serial);
+
+/*
+ * While tasks are cancelled that have not started, executors look for an
+ * outcome before they run anything.  A canceller begins before it writes the
+ * outcome and looks at the slots afterwards; an executor publishes its slot
+ * before it asks.  So at least one of them sees the other.
+ */
+extern void gtf_db_cancel_begin(Oid database);
+extern void gtf_db_cancel_end(Oid database);
+extern bool gtf_db_must_probe(Oid database);
+
+/* The dispatcher has nothing waiting that could be cancelled already. */
+extern void gtf_db_probe_reset(int db);
+
+/* Have the dispatcher look at the abort requests in the table. */
+extern void gtf_requests_changed(Oid database);
+extern bool gtf_requests_take(int db);
+
 /* The database is gone: forget its lost and unattached slots and its lanes. */
 extern void gtf_db_forget(Oid database);
 
@@ -268,10 +327,29 @@ extern bool gtf_slot_attach(int slot, uint32 generation);
 extern void gtf_slot_detach(void);	/* exit callback: leaves LOST or FREE */
 extern bool gtf_slot_take(GtfTaskRef *ref); /* lane -> slot: IDLE -> RUNNING */
 extern bool gtf_slot_should_retire(void);
-extern void gtf_slot_body_starts(TimestampTz at, bool live_written);
 
-/* RUNNING -> FINISHING; true if there may be a row of gtf.live to delete. */
-extern bool gtf_slot_finishing(void);
+/*
+ * The body begins.  False: an abort was requested before, it must not.
+ */
+extern bool gtf_slot_body_starts(TimestampTz at, bool live_written,
+								 GtfAbortMode mode, TimestampTz timeout_at,
+								 TimestampTz hard_timeout_at);
+extern void gtf_slot_set_abortable(void);
+
+/* Was an abort of the running attempt requested?  No lock, a byte. */
+extern GtfAbortCause gtf_slot_abort_requested(void);
+
+/*
+ * In a signal handler: is there a request that this attempt be interrupted
+ * or this process end?
+ */
+extern bool gtf_slot_doorbell(bool *terminate);
+
+/*
+ * RUNNING -> FINISHING; from here on requests are too late.  True if there
+ * may be a row of gtf.live to delete.
+ */
+extern bool gtf_slot_finishing(GtfAbortCause *cause);
 extern void gtf_slot_idle(bool processed, bool failed);
 extern bool gtf_slot_wait_begin(int db, int max_executors);
 extern void gtf_slot_wait_end(void);

@@ -44,6 +44,11 @@ typedef struct Database
 	uint64		done_head;
 	uint64		done_tail;
 
+	/* Guarded by lock; must_probe may be read without it */
+	int			cancels;		/* transactions that cancel waiting tasks */
+	bool		must_probe;
+	bool		requests_changed;
+
 	pg_atomic_uint64 flush_requested;
 	pg_atomic_uint32 waiting_executors;
 	pg_atomic_uint64 counters[GTF_NUM_COUNTERS];
@@ -92,6 +97,16 @@ typedef struct Slot
 	bool		body_running;
 	bool		live_written;
 	bool		live_writing;	/* the dispatcher is at it */
+	bool		abortable;
+	bool		timeout_exceeded;
+	GtfAbortMode mode;
+	volatile GtfAbortCause abort_cause;
+	TimestampTz timeout_at;
+	TimestampTz hard_timeout_at;
+
+	/* Written under the lock, read by the executor's signal handler */
+	volatile uint64 interrupt_serial;	/* = serial: cancel its statement */
+	volatile uint64 terminate_serial;	/* = serial: end the process */
 	char		start_error[GTF_START_ERROR_SIZE];
 
 	/*

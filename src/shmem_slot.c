@@ -17,6 +17,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "utils/timestamp.h"
@@ -287,6 +289,11 @@ gtf_slot_info(int i, GtfSlotInfo *info)
 	info->started_at = slot->started_at;
 	info->body_running = slot->body_running;
 	info->live_written = slot->live_written;
+	info->abortable = slot->abortable;
+	info->abort_cause = slot->abort_cause;
+	info->timeout_at = slot->timeout_at;
+	info->hard_timeout_at = slot->hard_timeout_at;
+	info->timeout_exceeded = slot->timeout_exceeded;
 	strlcpy(info->start_error, slot->start_error, GTF_START_ERROR_SIZE);
 
 	for (;;)
@@ -377,6 +384,70 @@ gtf_slot_live_end(int i)
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	slot->live_writing = false;
 	slot->live_written = true;
+	LWLockRelease(slot->lock);
+}
+
+GtfAbortAnswer
+gtf_slot_abort(int i, uint64 serial, GtfAbortCause cause, bool anyway)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+	GtfAbortAnswer answer;
+	PGPROC	   *proc = NULL;
+	int			pid = 0;
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (slot->serial != serial || slot->state != GTF_SLOT_RUNNING)
+		answer = GTF_ABORT_GONE;
+	else if (slot->body_running && !slot->abortable && !anyway)
+		answer = GTF_ABORT_REFUSED;
+	else
+	{
+		answer = slot->abort_cause == GTF_CAUSE_NONE ?
+			GTF_ABORT_ACCEPTED : GTF_ABORT_ALREADY;
+		if (answer == GTF_ABORT_ACCEPTED)
+			slot->abort_cause = cause;
+		if (slot->mode == GTF_MODE_INTERRUPT || anyway)
+		{
+			slot->interrupt_serial = serial;
+			pid = slot->pid;
+		}
+		proc = slot->proc;
+	}
+	LWLockRelease(slot->lock);
+	if (pid != 0)
+		(void) kill(pid, SIGUSR2);
+	else if (proc)
+		SetLatch(&proc->procLatch);
+	return answer;
+}
+
+void
+gtf_slot_terminate(int i, uint64 serial, GtfAbortCause cause)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+	int			pid = 0;
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (slot->serial == serial && slot->state == GTF_SLOT_RUNNING)
+	{
+		if (slot->abort_cause == GTF_CAUSE_NONE)
+			slot->abort_cause = cause;
+		slot->terminate_serial = serial;
+		pid = slot->pid;
+	}
+	LWLockRelease(slot->lock);
+	if (pid != 0)
+		(void) kill(pid, SIGUSR2);
+}
+
+void
+gtf_slot_set_timeout_exceeded(int i, uint64 serial)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (slot->serial == serial)
+		slot->timeout_exceeded = true;
 	LWLockRelease(slot->lock);
 }
 
@@ -505,6 +576,12 @@ gtf_slot_take(GtfTaskRef *ref)
 		slot->body_running = false;
 		slot->live_written = false;
 		slot->live_writing = false;
+		slot->abortable = false;
+		slot->timeout_exceeded = false;
+		slot->mode = GTF_MODE_NEVER;
+		slot->abort_cause = GTF_CAUSE_NONE;
+		slot->timeout_at = 0;
+		slot->hard_timeout_at = 0;
 		slot->progress.kind = GTF_PROGRESS_NONE;
 		gtf_segment->running[gtf_my_slot] = ref->id;
 	}
@@ -523,20 +600,64 @@ gtf_slot_should_retire(void)
 	return gtf_segment->slots[gtf_my_slot].retiring;
 }
 
+bool
+gtf_slot_body_starts(TimestampTz at, bool live_written, GtfAbortMode mode,
+					 TimestampTz timeout_at, TimestampTz hard_timeout_at)
+{
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+	bool		wanted;
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	wanted = slot->abort_cause == GTF_CAUSE_NONE;
+	if (wanted)
+	{
+		slot->started_at = at;
+		slot->body_running = true;
+		slot->live_written = live_written;
+		slot->mode = mode;
+		slot->abortable = mode == GTF_MODE_POLL || mode == GTF_MODE_INTERRUPT;
+		slot->timeout_at = timeout_at;
+		slot->hard_timeout_at = hard_timeout_at;
+	}
+	LWLockRelease(slot->lock);
+	return wanted;
+}
+
 void
-gtf_slot_body_starts(TimestampTz at, bool live_written)
+gtf_slot_set_abortable(void)
 {
 	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	slot->started_at = at;
-	slot->body_running = true;
-	slot->live_written = live_written;
+	if (slot->mode != GTF_MODE_NEVER)
+		slot->abortable = true;
 	LWLockRelease(slot->lock);
 }
 
+GtfAbortCause
+gtf_slot_abort_requested(void)
+{
+	return gtf_my_slot < 0 ? GTF_CAUSE_NONE :
+		gtf_segment->slots[gtf_my_slot].abort_cause;
+}
+
 bool
-gtf_slot_finishing(void)
+gtf_slot_doorbell(bool *terminate)
+{
+	Slot	   *slot;
+
+	*terminate = false;
+	if (gtf_my_slot < 0)
+		return false;
+	slot = &gtf_segment->slots[gtf_my_slot];
+	if (slot->state != GTF_SLOT_RUNNING)
+		return false;
+	*terminate = slot->terminate_serial == slot->serial;
+	return slot->interrupt_serial == slot->serial;
+}
+
+bool
+gtf_slot_finishing(GtfAbortCause *cause)
 {
 	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 	bool		live_written;
@@ -551,6 +672,7 @@ gtf_slot_finishing(void)
 		if (!wait)
 		{
 			slot->state = GTF_SLOT_FINISHING;
+			*cause = slot->abort_cause;
 			live_written = slot->live_written || slot->live_writing;
 			slot->live_writing = false;
 		}

@@ -135,6 +135,19 @@ extern void gtf_store_live_delete(const pg_uuid_t *id); /* fine if there is
 														 * none */
 extern List *gtf_store_live_all(void);	/* of GtfLive * */
 
+/* ---- gtf.abort_requests: until the attempt has ended ---- */
+typedef struct GtfRequest
+{
+	pg_uuid_t	task_id;
+	GtfAbortCause cause;
+} GtfRequest;
+
+/* Keeps the first one. */
+extern void gtf_store_request_put(const pg_uuid_t *id, GtfAbortCause cause);
+extern bool gtf_store_request_get(const pg_uuid_t *id, GtfRequest *request);
+extern void gtf_store_request_delete(const pg_uuid_t *id);
+extern List *gtf_store_request_all(void);	/* of GtfRequest * */
+
 /* ---- gtf.state: one row ---- */
 typedef struct GtfDbState
 {

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * store_state.c
- *	  gtf.live, gtf.state and gtf.clean.
+ *	  gtf.live, gtf.abort_requests, gtf.state and gtf.clean.
  *
  * gtf.clean is unlogged: crash recovery and promotion empty it, a clean
  * restart does not.  So its row proves that no body can have been running
@@ -26,6 +26,11 @@
 enum
 {
 	LIVE_TASK_ID = 1, LIVE_SINCE, LIVE_ATTEMPT, LIVE_WORKER, LIVE_STATE
+};
+
+enum
+{
+	REQUEST_TASK_ID = 1, REQUEST_AT, REQUEST_BY, REQUEST_CAUSE
 };
 
 enum
@@ -131,6 +136,100 @@ gtf_store_live_all(void)
 
 		live_from_slot(slot, live);
 		result = lappend(result, live);
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+static bool
+request_find(const pg_uuid_t *id, GtfRequest *request, ItemPointer tid)
+{
+	StoreLookup lookup;
+	bool		found;
+
+	gtf_lookup_begin(&lookup, "abort_requests", "abort_requests_pkey", id,
+					 SnapshotSelf);
+	found = gtf_lookup_next(&lookup, ForwardScanDirection);
+	if (found)
+	{
+		bool		isnull;
+
+		request->task_id = *id;
+		request->cause = (GtfAbortCause)
+			DatumGetChar(slot_getattr(lookup.slot, REQUEST_CAUSE, &isnull));
+		*tid = lookup.slot->tts_tid;
+	}
+	gtf_lookup_end(&lookup);
+	return found;
+}
+
+bool
+gtf_store_request_get(const pg_uuid_t *id, GtfRequest *request)
+{
+	ItemPointerData tid;
+
+	return request_find(id, request, &tid);
+}
+
+void
+gtf_store_request_put(const pg_uuid_t *id, GtfAbortCause cause)
+{
+	StoreWriter writer;
+	GtfRequest	request;
+	Datum	   *values;
+
+	/* the caller holds the task's lock, or is the dispatcher */
+	if (gtf_store_request_get(id, &request))
+		return;
+	gtf_writer_open(&writer, "abort_requests");
+	values = writer.slot->tts_values;
+	values[REQUEST_TASK_ID - 1] = UUIDPGetDatum(id);
+	values[REQUEST_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[REQUEST_BY - 1] = ObjectIdGetDatum(GetUserId());
+	values[REQUEST_CAUSE - 1] = CharGetDatum((char) cause);
+	memset(writer.slot->tts_isnull, false,
+		   writer.slot->tts_tupleDescriptor->natts);
+	gtf_writer_put(&writer);
+	gtf_writer_close(&writer);
+}
+
+void
+gtf_store_request_delete(const pg_uuid_t *id)
+{
+	GtfRequest	request;
+	ItemPointerData tid;
+	Relation	rel;
+
+	if (!request_find(id, &request, &tid))
+		return;
+	rel = table_open(gtf_store_relid("abort_requests"), RowExclusiveLock);
+	simple_heap_delete(rel, &tid);
+	table_close(rel, NoLock);
+}
+
+List *
+gtf_store_request_all(void)
+{
+	Relation	rel = table_open(gtf_store_relid("abort_requests"), AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	List	   *result = NIL;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		GtfRequest *request = palloc(sizeof(GtfRequest));
+		Datum		d;
+		bool		isnull;
+
+		GET(REQUEST_TASK_ID);
+		request->task_id = *DatumGetUUIDP(d);
+		GET(REQUEST_CAUSE);
+		request->cause = (GtfAbortCause) DatumGetChar(d);
+		result = lappend(result, request);
 	}
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);

@@ -193,9 +193,7 @@ put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
 {
 	GtfTask		task = {0};
 	GtfTaskRef	ref = {0};
-	Interval   *timeout = o->timeout ? o->timeout : type->timeout;
 
-	not_yet(timeout != NULL && interval_sign(timeout) != 0, "timeout");
 	not_yet(type->scope != GTF_SCOPE_PRIVATE, "a scope other than private");
 
 	task.created_at = GetCurrentTimestamp();

@@ -29,6 +29,18 @@ typedef struct Pending
 	GtfTaskRef	ref;
 } Pending;
 
+/* What a cancel has to do at commit. */
+typedef struct Cancel
+{
+	SubTransactionId subid;
+	bool		ended;			/* a waiting task was ended, else: */
+	pg_uuid_t	id;
+	int			slot;			/* the attempt to stop, -1 = none */
+	uint64		serial;
+	bool		anyway;
+	bool		terminate;
+} Cancel;
+
 /*
  * More tasks than this in one transaction are found by a scan that starts at
  * the first one left out.
@@ -41,6 +53,11 @@ static int	max_pending = 0;
 static bool overflowed = false;
 static pg_uuid_t overflow_from;
 
+static Cancel *cancels = NULL;
+static int	num_cancels = 0;
+static int	max_cancels = 0;
+static bool cancelling = false;
+
 static Oid	wanted_database = InvalidOid;
 static Oid	restarted_database = InvalidOid;
 static Oid	blocked_database = InvalidOid;
@@ -50,6 +67,10 @@ static bool registered = false;
 static void
 forget(void)
 {
+	if (cancelling)
+		gtf_db_cancel_end(MyDatabaseId);
+	cancelling = false;
+	num_cancels = 0;
 	num_pending = 0;
 	overflowed = false;
 	wanted_database = InvalidOid;
@@ -66,6 +87,41 @@ release_block(void)
 		gtf_launcher_wake();
 		blocked_database = InvalidOid;
 	}
+}
+
+static void
+act_on_cancels(void)
+{
+	bool		requests = false;
+
+	for (int i = 0; i < num_cancels; i++)
+	{
+		Cancel	   *cancel = &cancels[i];
+
+		if (cancel->ended)
+		{
+			GtfDone		done = {0};
+
+			done.id = cancel->id;
+			done.status = GTF_ABORTED;
+			done.lsn = XactLastCommitEnd;
+			if (!gtf_done_push(MyDatabaseId, &done))
+				gtf_waiters_wake(&cancel->id);
+			continue;
+		}
+		requests = true;
+		if (cancel->slot >= 0)
+		{
+			if (cancel->terminate)
+				gtf_slot_terminate(cancel->slot, cancel->serial,
+								   GTF_CAUSE_CANCEL);
+			else
+				(void) gtf_slot_abort(cancel->slot, cancel->serial,
+									  GTF_CAUSE_CANCEL, cancel->anyway);
+		}
+	}
+	if (requests)
+		gtf_requests_changed(MyDatabaseId);
 }
 
 static void
@@ -94,6 +150,7 @@ xact_callback(XactEvent event, void *arg)
 					}
 				}
 			}
+			act_on_cancels();
 			if (overflowed)
 				gtf_submitted_scan_from(MyDatabaseId, &overflow_from);
 			if (OidIsValid(wanted_database) && gtf_db_want(wanted_database))
@@ -130,10 +187,14 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 		case SUBXACT_EVENT_COMMIT_SUB:
 			for (int i = num_pending - 1; i >= 0 && pending[i].subid == mySubid; i--)
 				pending[i].subid = parentSubid;
+			for (int i = num_cancels - 1; i >= 0 && cancels[i].subid == mySubid; i--)
+				cancels[i].subid = parentSubid;
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			while (num_pending > 0 && pending[num_pending - 1].subid >= mySubid)
 				num_pending--;
+			while (num_cancels > 0 && cancels[num_cancels - 1].subid >= mySubid)
+				num_cancels--;
 			break;
 		default:
 			break;
@@ -181,6 +242,54 @@ gtf_wakeup_submitted(const GtfTaskRef *ref)
 	}
 	pending[num_pending].subid = GetCurrentSubTransactionId();
 	pending[num_pending++].ref = *ref;
+}
+
+void
+gtf_wakeup_cancelling(void)
+{
+	register_callbacks();
+	if (!cancelling)
+		gtf_db_cancel_begin(MyDatabaseId);
+	cancelling = true;
+}
+
+static Cancel *
+new_cancel(void)
+{
+	register_callbacks();
+	if (num_cancels == max_cancels)
+	{
+		int			n = max_cancels == 0 ? 16 : max_cancels * 2;
+
+		if (cancels == NULL)
+			cancels = MemoryContextAlloc(TopMemoryContext, n * sizeof(Cancel));
+		else
+			cancels = repalloc_huge(cancels, n * sizeof(Cancel));
+		max_cancels = n;
+	}
+	memset(&cancels[num_cancels], 0, sizeof(Cancel));
+	cancels[num_cancels].subid = GetCurrentSubTransactionId();
+	return &cancels[num_cancels++];
+}
+
+void
+gtf_wakeup_ended(const pg_uuid_t *id)
+{
+	Cancel	   *cancel = new_cancel();
+
+	cancel->ended = true;
+	cancel->id = *id;
+}
+
+void
+gtf_wakeup_abort(int slot, uint64 serial, bool anyway, bool terminate)
+{
+	Cancel	   *cancel = new_cancel();
+
+	cancel->slot = slot;
+	cancel->serial = serial;
+	cancel->anyway = anyway;
+	cancel->terminate = terminate;
 }
 
 void

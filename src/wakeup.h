@@ -16,6 +16,22 @@ extern void gtf_wakeup_submitted(const GtfTaskRef *ref);
 /* Have the dispatcher scan the table from this id on after the commit. */
 extern void gtf_wakeup_scan(const pg_uuid_t *from);
 
+/*
+ * This transaction cancels tasks that have not started: executors must look
+ * for outcomes until it ends, and beyond (gtf_db_cancel_begin).
+ */
+extern void gtf_wakeup_cancelling(void);
+
+/* A waiting task has been ended: tell those who wait for it. */
+extern void gtf_wakeup_ended(const pg_uuid_t *id);
+
+/*
+ * A running attempt shall stop: ring its doorbell, and have the dispatcher
+ * look at gtf.abort_requests in case it has moved on (slot -1: only that).
+ */
+extern void gtf_wakeup_abort(int slot, uint64 serial, bool anyway,
+							 bool terminate);
+
 /* Let the launcher look at this database when the transaction commits. */
 extern void gtf_wakeup_database(Oid database);
 

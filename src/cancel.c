@@ -1,0 +1,293 @@
+/*-------------------------------------------------------------------------
+ *
+ * cancel.c
+ *	  gtf_cancel and gtf_revoke.
+ *
+ * Transactional: everything takes effect at the caller's commit.
+ *
+ * A task that has not started is ended by the caller itself, by writing its
+ * outcome.  While that is not committed, executors that meet the task put it
+ * back (gtf_db_cancel_begin), so nobody waits for the caller.
+ *
+ * A running attempt gets a row of gtf.abort_requests, which survives a crash,
+ * and at commit the flag in its slot and the doorbell (wakeup.c).  Should the
+ * attempt have moved on by then, the dispatcher resolves the row: it aborts
+ * what is pending again and drops the request when the task has ended.
+ *
+ * The task's lock makes cancels, retries and joins of one task go one after
+ * the other; executors and the dispatcher never take it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "access.h"
+#include "errors.h"
+#include "finish.h"
+#include "locks.h"
+#include "shmem.h"
+#include "store.h"
+#include "visible.h"
+#include "wakeup.h"
+#include "worker.h"
+
+PG_FUNCTION_INFO_V1(gtf_cancel);
+PG_FUNCTION_INFO_V1(gtf_cancel_text);
+PG_FUNCTION_INFO_V1(gtf_cancel_many);
+PG_FUNCTION_INFO_V1(gtf_revoke);
+
+/* How hard to try on an attempt that is not abortable. */
+typedef enum Force
+{
+	FORCE_NONE,
+	FORCE_INTERRUPT,			/* cancel its statement */
+	FORCE_TERMINATE				/* end its process */
+} Force;
+
+static void
+check_call(const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
+	gtf_shmem_require();
+}
+
+/*
+ * Cancel a task that the caller may cancel.  Returns its status after the
+ * commit: aborted, or aborting for a running one.
+ */
+static GtfStatus
+cancel_task(const pg_uuid_t *id, Force force)
+{
+	(void) GetCurrentTransactionId();
+	gtf_lock_task(id);
+
+	for (;;)
+	{
+		GtfTask    *task = gtf_visible_task(id);
+		GtfOutcome *last;
+		GtfSlotInfo slot;
+		GtfRequest	request;
+		GtfLive		live;
+
+		if (task == NULL)
+			gtf_error_no_task(id);
+
+		/* the slot first: what has just left it is found in the table */
+		if (gtf_slot_find(id, &slot))
+		{
+			if (slot.state == GTF_SLOT_FINISHING)
+			{
+				/* a matter of microseconds, unless its commit waits */
+				gtf_backend_wait(1);
+				continue;
+			}
+			if (slot.state == GTF_SLOT_RUNNING)
+			{
+				if (slot.abort_cause != GTF_CAUSE_NONE && force == FORCE_NONE)
+					return GTF_ABORTING;
+				if (slot.body_running && !slot.abortable && force == FORCE_NONE)
+					ereport(ERROR,
+							(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							 errmsg("task \"%s\" is running and cannot be aborted",
+									gtf_id_text(id)),
+							 errhint("Its code must call gtf_on_abort(), or its type be registered with abort => 'poll' or 'interrupt'.")));
+			}
+			gtf_store_request_put(id, GTF_CAUSE_CANCEL);
+			gtf_wakeup_abort(slot.index, slot.serial,
+							 force == FORCE_INTERRUPT, force == FORCE_TERMINATE);
+			return GTF_ABORTING;
+		}
+
+		last = gtf_store_outcome_last(id, NULL);
+		if (last && gtf_status_is_final(last->status))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("task \"%s\" has already ended", gtf_id_text(id)),
+					 errdetail("Its status is %s.", gtf_status_text(last->status))));
+		if (gtf_store_request_get(id, &request))
+			return GTF_ABORTING;
+
+		/* its executor is gone and the dispatcher has not settled that yet */
+		if (gtf_store_live_get(id, &live) && live.state == GTF_LIVE_RUNNING)
+		{
+			gtf_store_request_put(id, GTF_CAUSE_CANCEL);
+			gtf_wakeup_abort(-1, 0, false, false);
+			return GTF_ABORTING;
+		}
+
+		gtf_wakeup_cancelling();
+		if (gtf_finish_cancelled(id, last ? last->attempt + 1 : 1))
+		{
+			gtf_wakeup_ended(id);
+			return GTF_ABORTED;
+		}
+		/* an executor was faster: look again */
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Who may cancel this task, and how?  ERROR P0002, 42501. */
+static void
+check_rights(const pg_uuid_t *id, bool force)
+{
+	GtfTask    *task = gtf_visible_task(id);
+
+	if (task == NULL)
+		gtf_error_no_task(id);
+	if (force && !gtf_is_admin(GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("only an administrator can force a cancel")));
+	pfree(task);
+}
+
+/*
+ * gtf_cancel(task_id, force) RETURNS text
+ *
+ * Returns "aborted".  ERROR P0002 if the caller does not see the task, 55000
+ * if it has ended or is running and cannot be aborted, 42501 if force is
+ * asked for by others than administrators.
+ */
+Datum
+gtf_cancel(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = PG_GETARG_UUID_P(0);
+
+	check_call("gtf_cancel()");
+	check_rights(id, PG_GETARG_BOOL(1));
+	(void) cancel_task(id, FORCE_NONE);
+	PG_RETURN_TEXT_P(cstring_to_text("aborted"));
+}
+
+/*
+ * gtf_cancel(task_id text, force) RETURNS text
+ *
+ * Exists because an untyped literal could be a uuid or an array of them.
+ */
+Datum
+gtf_cancel_text(PG_FUNCTION_ARGS)
+{
+	char	   *id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	return DirectFunctionCall2(gtf_cancel,
+							   DirectFunctionCall1(uuid_in, CStringGetDatum(id)),
+							   PG_GETARG_DATUM(1));
+}
+
+/*
+ * gtf_cancel(task_ids[], force) RETURNS TABLE (task_id, outcome)
+ *
+ * Each in a subtransaction of its own; an error becomes the outcome's text.
+ */
+Datum
+gtf_cancel_many(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		force = PG_GETARG_BOOL(1);
+	Datum	   *ids;
+	bool	   *nulls;
+	int			n;
+
+	check_call("gtf_cancel()");
+	InitMaterializedSRF(fcinfo, 0);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), UUIDOID, UUID_LEN, false,
+					  TYPALIGN_CHAR, &ids, &nulls, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		MemoryContext context = CurrentMemoryContext;
+		ResourceOwner owner = CurrentResourceOwner;
+		Datum		values[2];
+		bool		isnull[2] = {false, false};
+		char	   *volatile outcome = NULL;
+
+		CHECK_FOR_INTERRUPTS();
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("task_ids must not contain nulls")));
+
+		BeginInternalSubTransaction(NULL);
+		MemoryContextSwitchTo(context);
+		PG_TRY();
+		{
+			check_rights(DatumGetUUIDP(ids[i]), force);
+			(void) cancel_task(DatumGetUUIDP(ids[i]), FORCE_NONE);
+			outcome = "aborted";
+			ReleaseCurrentSubTransaction();
+		}
+		PG_CATCH();
+		{
+			ErrorData  *edata;
+			int			category;
+
+			MemoryContextSwitchTo(context);
+			edata = CopyErrorData();
+			FlushErrorState();
+			RollbackAndReleaseCurrentSubTransaction();
+			MemoryContextSwitchTo(context);
+			CurrentResourceOwner = owner;
+			category = ERRCODE_TO_CATEGORY(edata->sqlerrcode);
+			/* what concerns the caller and not the task */
+			if (category == ERRCODE_OPERATOR_INTERVENTION ||
+				category == ERRCODE_INSUFFICIENT_RESOURCES ||
+				category == ERRCODE_TRANSACTION_ROLLBACK ||
+				category == ERRCODE_INTERNAL_ERROR)
+				ReThrowError(edata);
+			outcome = edata->message;
+		}
+		PG_END_TRY();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+
+		values[0] = ids[i];
+		values[1] = CStringGetTextDatum(outcome);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
+	}
+	PG_RETURN_NULL();
+}
+
+/*
+ * gtf_revoke(task_id, terminate, signal) RETURNS text
+ *
+ * For administrators.  Returns the status after the commit: aborted, or
+ * aborting for a running attempt.  With terminate a running attempt is ended
+ * even if it is not abortable: SIGINT cancels its statement, SIGTERM ends its
+ * executor.  No other attempt is ever hit.
+ */
+Datum
+gtf_revoke(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = PG_GETARG_UUID_P(0);
+	bool		terminate = PG_GETARG_BOOL(1);
+	char	   *signal = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	Force		force = FORCE_NONE;
+
+	check_call("gtf_revoke()");
+	gtf_require_admin();
+	if (strcmp(signal, "SIGINT") == 0)
+		force = FORCE_INTERRUPT;
+	else if (strcmp(signal, "SIGTERM") == 0)
+		force = FORCE_TERMINATE;
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unsupported signal: \"%s\"", signal),
+				 errhint("Use SIGINT to cancel the statement or SIGTERM to end the executor.")));
+	check_rights(id, true);
+	PG_RETURN_TEXT_P(cstring_to_text(gtf_status_text(cancel_task(id,
+																 terminate ? force : FORCE_NONE))));
+}
