@@ -179,6 +179,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	Oid			needed = InvalidOid;
 	Oid			created = InvalidOid;
 	bool		commit_prepared = false;
+	uint64		seen = 0;
 
 	if (gtf_shmem_available() && !IsBinaryUpgrade)
 	{
@@ -193,6 +194,9 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			case T_TransactionStmt:
 				commit_prepared =
 					castNode(TransactionStmt, stmt)->kind == TRANS_STMT_COMMIT_PREPARED;
+				/* before the commit: none of its tasks is below this */
+				if (commit_prepared)
+					seen = gtf_submitted_seen(MyDatabaseId);
 				break;
 			case T_AlterExtensionStmt:
 				if (is_our_extension_update(stmt) && is_ours(MyDatabaseId) &&
@@ -233,9 +237,10 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 
 	if (commit_prepared && is_ours(MyDatabaseId))
 	{
-		pg_uuid_t	zero = {{0}};
+		pg_uuid_t	from;
 
-		gtf_submitted_scan_from(MyDatabaseId, &zero);
+		gtf_id_below(seen, &from);
+		gtf_submitted_scan_from(MyDatabaseId, &from);
 	}
 	if (gtf_shmem_available() && IsA(stmt, AlterDatabaseSetStmt))
 	{

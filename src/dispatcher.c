@@ -17,6 +17,11 @@
  * and waiting until no older transaction is running; prepared transactions
  * count as running.  A scan for COMMIT PREPARED starts there.
  *
+ * A scan can meet tasks that are on their way already: in a slot, or pushed
+ * into the ring a moment after their commit.  What it finds is marked, so
+ * that an executor looks for an outcome first, and the ids it has taken in
+ * are remembered a little longer than it lasts.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -40,6 +45,7 @@
 #define SCAN_STEP_ROWS		20000
 #define SCAN_STEP_REFS		4096
 #define SAMPLE_INTERVAL_MS	1000
+#define KNOWN_MS			2000	/* from a commit to its push, at the most */
 
 static Dispatcher me;
 static MemoryContext dispatcher_context;
@@ -48,10 +54,12 @@ static GtfDispatcherExit exit_reason = GTF_EXIT_UNKNOWN;
 /* the scan that is going on */
 static bool scanning = false;
 static GtfScan scan;
+static bool scan_may_meet;		/* tasks that are in the ring or in a slot */
+static bool live_wanted = false;	/* gtf.live is to be read, too */
+static TimestampTz known_until;
 static uint64 suspect_ticks;	/* submitted before a crash */
 
 /* see the file header */
-static uint64 seen_ticks = 0;
 static uint64 sample_ticks = 0; /* 0 = no sample taken */
 static FullTransactionId sample_xid;
 static TimestampTz next_sample = 0;
@@ -99,7 +107,7 @@ advance_seen(TimestampTz now)
 		/* compare in the 32-bit space: both are recent */
 		if (TransactionIdFollowsOrEquals(oldest, XidFromFullTransactionId(sample_xid)))
 		{
-			seen_ticks = sample_ticks;
+			gtf_submitted_set_seen(me.db, sample_ticks);
 			sample_ticks = 0;
 		}
 	}
@@ -114,28 +122,22 @@ advance_seen(TimestampTz now)
 static void
 start_scan(const pg_uuid_t *from)
 {
+	pg_uuid_t	zero = {{0}};
+
+	live_wanted = true;
 	if (scanning && gtf_id_compare(from, &scan.after) >= 0)
 		return;
 	if (!scanning)
 	{
+		/* so that all that is waiting is known */
+		gtf_pool_recall();
 		gtf_queue_known_begin();
-		gtf_queue_scan_starts();
+		gtf_queue_scan_starts(gtf_id_equal(from, &zero));
 		gtf_count(MyDatabaseId, GTF_COUNT_SCANS, 1);
 	}
 	scanning = true;
 	scan.after = *from;
 	scan.finished = false;
-}
-
-/* The id just below the first one with these ticks. */
-static pg_uuid_t
-id_below(uint64 ticks)
-{
-	pg_uuid_t	id;
-
-	gtf_id_build(ticks, &id);
-	memset(id.data + 8, 0, 8);
-	return id;
 }
 
 static void
@@ -155,12 +157,16 @@ scan_step(void *arg)
 			continue;
 		if (gtf_id_ticks(&refs[i].id) < suspect_ticks)
 			refs[i].flags |= GTF_REF_DURABLE_START;
+		if (scan_may_meet)
+			refs[i].flags |= GTF_REF_SCANNED;
 		gtf_queue_add(&refs[i], me.now, me.flushed);
 	}
 	if (scan.finished)
 	{
-		gtf_queue_known_end();
+		gtf_queue_scan_ends();
+		known_until = TimestampTzPlusMilliseconds(me.now, KNOWN_MS);
 		scanning = false;
+		scan_may_meet = true;
 		me.scanned = true;
 	}
 	/* to go on, or to hand out what was found */
@@ -245,10 +251,7 @@ round_of_work(void *arg)
 	read_ring();
 	if (gtf_submitted_scan_wanted(me.db, &from))
 	{
-		pg_uuid_t	seen = id_below(seen_ticks);
-
-		if (gtf_id_compare(&from, &seen) < 0)
-			from = seen;
+		gtf_id_below(gtf_id_ticks(&from), &from);
 		start_scan(&from);
 		active_since_sample = true;
 	}
@@ -269,8 +272,20 @@ round_of_work(void *arg)
 	gtf_settle_lost(&me);
 	gtf_settle_deadlines(&me);
 	gtf_settle_requests(&me);
+	if (live_wanted)
+	{
+		gtf_settle_live(&me);
+		live_wanted = false;
+	}
 	if (scanning)
 		scan_step(NULL);
+	else if (gtf_queue_known_active())
+	{
+		if (me.now >= known_until)
+			gtf_queue_known_end();
+		else
+			gtf_dispatcher_look_at(&me, known_until);
+	}
 	keep_flusher();
 	if (gtf_enabled && me.scanned)
 		gtf_pool_adjust(&me);
@@ -342,6 +357,20 @@ check_home(void)
 	return true;
 }
 
+/* Has an earlier dispatcher left executors behind? */
+static bool
+executors_there(void)
+{
+	GtfSlotInfo info;
+
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		if (gtf_slot_info(i, &info) && info.database == MyDatabaseId)
+			return true;
+	}
+	return false;
+}
+
 static void
 start_up(void *arg)
 {
@@ -367,9 +396,9 @@ start_up(void *arg)
 	me.now = GetCurrentTimestamp();
 	me.flushed = GetFlushRecPtr(NULL);
 	take_sample(me.now);
-	gtf_pool_recall();
+	gtf_pool_inherit();
+	scan_may_meet = executors_there();
 	start_scan(&zero);
-	gtf_settle_live(&me);
 	/* requests from before a crash */
 	gtf_requests_changed(MyDatabaseId);
 }

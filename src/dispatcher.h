@@ -27,6 +27,9 @@ extern void gtf_dispatcher_look_at(Dispatcher *d, TimestampTz at);
 /* ---- pool.c: lanes and executors ---- */
 extern void gtf_pool_init(MemoryContext context, int db);
 
+/* Empty the lanes that an earlier dispatcher has left. */
+extern void gtf_pool_inherit(void);
+
 /* Fill the lanes from memory and wake idle executors. */
 extern void gtf_pool_feed(Dispatcher *d);
 
@@ -56,7 +59,10 @@ extern void gtf_settle_deadlines(Dispatcher *d);
 /* Abort requests in the table whose attempt has moved on. */
 extern void gtf_settle_requests(Dispatcher *d);
 
-/* At the start: what gtf.live tells of attempts before. */
+/*
+ * With a scan of the tasks: what gtf.live tells of attempts that run without
+ * an executor, or wait.
+ */
 extern void gtf_settle_live(Dispatcher *d);
 
 /* End tasks whose expires_at has passed before they could start. */

@@ -262,7 +262,7 @@ prepare(Run *run)
 	 * first is worth it where running in vain does harm, or is likely.
 	 */
 	if (gtf_type_is_atomic(run->type) && run->ref.attempt == 1 &&
-		(run->ref.flags & GTF_REF_DURABLE_START) == 0 &&
+		(run->ref.flags & (GTF_REF_DURABLE_START | GTF_REF_SCANNED)) == 0 &&
 		!gtf_db_must_probe(MyDatabaseId))
 		return ready(run);
 	switch (gtf_store_outcome_probe(&run->ref.id, run->ref.attempt, &xid))

@@ -60,6 +60,19 @@ gtf_pool_init(MemoryContext context, int db)
 }
 
 void
+gtf_pool_inherit(void)
+{
+	/* there are as many lanes as slots */
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		Oid			owner = gtf_lane_inherit(i, my_db);
+
+		if (OidIsValid(owner))
+			gtf_queue_owner(owner)->lane = i;
+	}
+}
+
+void
 gtf_pool_feed(Dispatcher *d)
 {
 	int			n;

@@ -34,7 +34,11 @@ static int	total = 0;
 static bool ready_dropped = false;
 static GtfTaskRef ready_cutoff;
 static bool delayed_dropped = false;
-static TimestampTz delayed_cutoff;
+static GtfTaskRef delayed_cutoff;
+
+/* While what was dropped is read again, nothing beyond this may start. */
+static bool held = false;
+static GtfTaskRef held_beyond;
 
 static HTAB *known = NULL;
 
@@ -183,6 +187,8 @@ gtf_queue_peek(OwnerQueue *queue, GtfTaskRef *ref)
 {
 	if (queue->count == 0)
 		return false;
+	if (held && compare_start(&queue->refs[0], &held_beyond) > 0)
+		return false;
 	*ref = queue->refs[0];
 	return true;
 }
@@ -221,6 +227,7 @@ make_room(void)
 {
 	GtfTaskRef	sample[101];
 	int			n = 0;
+	int			ready;
 	HASH_SEQ_STATUS status;
 	OwnerQueue *queue;
 
@@ -233,12 +240,12 @@ make_room(void)
 															0, delayed.count - 1)];
 		qsort(sample, n, sizeof(GtfTaskRef),
 			  (int (*) (const void *, const void *)) compare_due);
-		if (!delayed_dropped || sample[n / 2].due < delayed_cutoff)
-			delayed_cutoff = sample[n / 2].due;
+		if (!delayed_dropped || compare_due(&sample[n / 2], &delayed_cutoff) < 0)
+			delayed_cutoff = sample[n / 2];
 		delayed_dropped = true;
 		for (int i = 0; i < delayed.count; i++)
 		{
-			if (delayed.refs[i].due <= delayed_cutoff)
+			if (compare_due(&delayed.refs[i], &delayed_cutoff) <= 0)
 				delayed.refs[kept++] = delayed.refs[i];
 		}
 		total -= delayed.count - kept;
@@ -248,26 +255,24 @@ make_room(void)
 		return;
 	}
 
+	ready = total - delayed.count - unflushed.count;
+	if (ready == 0)
+		return;
 	while (n < (int) lengthof(sample))
 	{
 		/* owners in proportion to their number of tasks */
-		int64		at = pg_prng_uint64_range(&pg_global_prng_state, 0, total - 1);
-		bool		found = false;
+		int64		at = pg_prng_uint64_range(&pg_global_prng_state, 0, ready - 1);
 
 		hash_seq_init(&status, owners);
 		while ((queue = hash_seq_search(&status)) != NULL)
 		{
-			if (!found && at < queue->count)
+			if (at < queue->count)
 			{
 				sample[n++] = queue->refs[at];
-				found = true;
+				hash_seq_term(&status);
+				break;
 			}
 			at -= queue->count;
-		}
-		if (!found && n > 0)
-		{
-			sample[n] = sample[n - 1];
-			n++;
 		}
 	}
 	qsort(sample, n, sizeof(GtfTaskRef),
@@ -326,12 +331,12 @@ gtf_queue_add(const GtfTaskRef *ref, TimestampTz now, XLogRecPtr flushed)
 	}
 	if (ref->due > now)
 	{
-		if (delayed_dropped && ref->due > delayed_cutoff)
+		if (delayed_dropped && compare_due(ref, &delayed_cutoff) > 0)
 			return;
 		if (total >= capacity())
 		{
 			make_room();
-			if (delayed_dropped && ref->due > delayed_cutoff)
+			if (delayed_dropped && compare_due(ref, &delayed_cutoff) > 0)
 				return;
 		}
 		reserve(&delayed.refs, &delayed.size, delayed.count);
@@ -471,10 +476,20 @@ gtf_queue_wants_scan(void)
 }
 
 void
-gtf_queue_scan_starts(void)
+gtf_queue_scan_starts(bool whole)
 {
+	if (!whole)
+		return;
+	held = ready_dropped;
+	held_beyond = ready_cutoff;
 	ready_dropped = false;
 	delayed_dropped = false;
+}
+
+void
+gtf_queue_scan_ends(void)
+{
+	held = false;
 }
 
 /* ---- ids seen during a scan ---- */

@@ -7,8 +7,9 @@
  * those whose submit is not flushed yet.  Memory is bounded by
  * gtf.queue_memory: when it is full, the half that comes last in the order of
  * starting is dropped and left to a later scan of the table; until that scan,
- * tasks that would come after the dropped ones are not taken in either, so
- * the order stays right.
+ * tasks that would come after the dropped ones are not taken in either, and
+ * while that scan goes on, none of those is handed out, so the order stays
+ * right.
  *
  *-------------------------------------------------------------------------
  */
@@ -63,7 +64,10 @@ extern int	gtf_queue_count(void);	/* all kinds */
 
 /* Were tasks dropped, and is there room to read them again? */
 extern bool gtf_queue_wants_scan(void);
-extern void gtf_queue_scan_starts(void);
+
+/* A scan starts, of the whole table or of a part that is not waited for. */
+extern void gtf_queue_scan_starts(bool whole);
+extern void gtf_queue_scan_ends(void);
 
 /*
  * While a scan goes on, each task is taken in once: false if the id has been

@@ -331,8 +331,9 @@ gtf_settle_live(Dispatcher *d)
 		bool		ended;
 
 		CHECK_FOR_INTERRUPTS();
-		(void) gtf_queue_known_add(&live->task_id);
-		/* with an executor that outlived the last dispatcher */
+		if (!gtf_queue_known_add(&live->task_id))
+			continue;
+		/* with an executor */
 		if (gtf_slot_find(&live->task_id, &info))
 			continue;
 

@@ -93,6 +93,7 @@ shmem_startup(void)
 			db->lock = &(locks++)->lock;
 			db->submit_lock = &(locks++)->lock;
 			db->done_lock = &(locks++)->lock;
+			pg_atomic_init_u64(&db->seen_ticks, 0);
 			pg_atomic_init_u64(&db->flush_requested, 0);
 			pg_atomic_init_u32(&db->waiting_executors, 0);
 			for (int c = 0; c < GTF_NUM_COUNTERS; c++)
@@ -266,6 +267,7 @@ db_find_or_make(Oid database)
 			db->cancels = 0;
 			db->must_probe = false;
 			db->requests_changed = false;
+			pg_atomic_write_u64(&db->seen_ticks, 0);
 			pg_atomic_write_u64(&db->flush_requested, 0);
 			pg_atomic_write_u32(&db->waiting_executors, 0);
 			for (int c = 0; c < GTF_NUM_COUNTERS; c++)
@@ -456,6 +458,7 @@ gtf_dispatcher_attach(Oid database)
 	db->submit_head = db->submit_tail;
 	db->scan_wanted = false;
 	LWLockRelease(db->submit_lock);
+	pg_atomic_write_u64(&db->seen_ticks, 0);
 	return i;
 }
 
@@ -661,6 +664,20 @@ gtf_submitted_scan_from(Oid database, const pg_uuid_t *id)
 		LWLockRelease(db->submit_lock);
 	}
 	wake_or_launch(i, database);
+}
+
+uint64
+gtf_submitted_seen(Oid database)
+{
+	int			i = gtf_db_find(database);
+
+	return i < 0 ? 0 : pg_atomic_read_u64(&gtf_segment->databases[i].seen_ticks);
+}
+
+void
+gtf_submitted_set_seen(int i, uint64 ticks)
+{
+	pg_atomic_write_u64(&gtf_segment->databases[i].seen_ticks, ticks);
 }
 
 int

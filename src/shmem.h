@@ -49,6 +49,7 @@ typedef struct GtfTaskRef
 #define GTF_REF_DURABLE_START	0x0001	/* write the start before the body */
 #define GTF_REF_HAS_LIVE		0x0002	/* a row of gtf.live exists */
 #define GTF_REF_RETURNED		0x0004	/* an executor has given it back */
+#define GTF_REF_SCANNED			0x0008	/* from the table: somebody may have had it */
 
 /* Order of starting: priority, then due time, then submission. */
 static inline int
@@ -240,6 +241,14 @@ extern void gtf_submitted_push(Oid database, const GtfTaskRef *refs, int n);
 
 /* Ask the dispatcher to look at the table from this id on. */
 extern void gtf_submitted_scan_from(Oid database, const pg_uuid_t *id);
+
+/*
+ * Ids with ticks below these need no scan any more: what they belong to was
+ * over, and looked at, before this was set.  Read it before a transaction is
+ * made visible behind the dispatcher's back and have it scanned from there.
+ */
+extern uint64 gtf_submitted_seen(Oid database);
+extern void gtf_submitted_set_seen(int db, uint64 ticks);
 extern int	gtf_submitted_pop(int db, GtfTaskRef *refs, int max);
 extern bool gtf_submitted_scan_wanted(int db, pg_uuid_t *from);
 
@@ -247,6 +256,12 @@ extern bool gtf_submitted_scan_wanted(int db, pg_uuid_t *from);
 
 /* Find or make the lane of an owner; -1 if there is none free. */
 extern int	gtf_lane_open(int db, Oid owner);
+
+/*
+ * For a new dispatcher: empty a lane that an earlier one of this database has
+ * left; returns its owner, InvalidOid if the lane is not of this database.
+ */
+extern Oid	gtf_lane_inherit(int lane, int db);
 
 /*
  * Give the lane a task.  Returns false, with *ref replaced by the task to

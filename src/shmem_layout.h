@@ -49,6 +49,7 @@ typedef struct Database
 	bool		must_probe;
 	bool		requests_changed;
 
+	pg_atomic_uint64 seen_ticks;	/* see gtf_submitted_seen */
 	pg_atomic_uint64 flush_requested;
 	pg_atomic_uint32 waiting_executors;
 	pg_atomic_uint64 counters[GTF_NUM_COUNTERS];

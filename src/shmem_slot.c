@@ -70,6 +70,24 @@ gtf_lane_open(int db, Oid owner)
 	return found;
 }
 
+Oid
+gtf_lane_inherit(int i, int db)
+{
+	Lane	   *lane = &gtf_segment->lanes[i];
+	Oid			owner = InvalidOid;
+
+	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
+	if (OidIsValid(lane->owner) && lane->database == db)
+	{
+		owner = lane->owner;
+		lane->first = 0;
+		lane->count = 0;
+		lane->more = false;
+	}
+	LWLockRelease(lane->lock);
+	return owner;
+}
+
 void
 gtf_lane_close(int i)
 {

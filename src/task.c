@@ -138,6 +138,20 @@ gtf_id_ticks(const pg_uuid_t *id)
 	return (ms << 12) | ((uint64) (id->data[6] & 0x0f) << 8) | id->data[7];
 }
 
+static void
+put_ticks(uint64 ticks, pg_uuid_t *id)
+{
+	uint64		ms = ticks >> 12;
+
+	for (int i = 5; i >= 0; i--)
+	{
+		id->data[i] = (unsigned char) (ms & 0xff);
+		ms >>= 8;
+	}
+	id->data[6] = 0x70 | (unsigned char) ((ticks >> 8) & 0x0f);
+	id->data[7] = (unsigned char) (ticks & 0xff);
+}
+
 void
 gtf_id_build(uint64 ticks, pg_uuid_t *id)
 {
@@ -145,7 +159,6 @@ gtf_id_build(uint64 ticks, pg_uuid_t *id)
 	static unsigned char pool[1024];
 	static int	used = sizeof(pool);
 	static int	pool_pid = 0;
-	uint64		ms = ticks >> 12;
 
 	if (used + 8 > (int) sizeof(pool) || pool_pid != MyProcPid)
 	{
@@ -156,16 +169,18 @@ gtf_id_build(uint64 ticks, pg_uuid_t *id)
 		used = 0;
 		pool_pid = MyProcPid;
 	}
-	for (int i = 5; i >= 0; i--)
-	{
-		id->data[i] = (unsigned char) (ms & 0xff);
-		ms >>= 8;
-	}
-	id->data[6] = 0x70 | (unsigned char) ((ticks >> 8) & 0x0f);
-	id->data[7] = (unsigned char) (ticks & 0xff);
+	put_ticks(ticks, id);
 	memcpy(&id->data[8], &pool[used], 8);
 	used += 8;
 	id->data[8] = 0x80 | (id->data[8] & 0x3f);
+}
+
+void
+gtf_id_below(uint64 ticks, pg_uuid_t *id)
+{
+	memset(id, 0, sizeof(pg_uuid_t));
+	if (ticks > 0)
+		put_ticks(ticks, id);
 }
 
 const char *

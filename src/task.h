@@ -115,6 +115,9 @@ extern uint64 gtf_id_ticks_from_timestamp(TimestampTz at);
 extern uint64 gtf_id_ticks(const pg_uuid_t *id);
 extern void gtf_id_build(uint64 ticks, pg_uuid_t *id);
 
+/* Just below every id with these ticks. */
+extern void gtf_id_below(uint64 ticks, pg_uuid_t *id);
+
 /* SQLSTATE to the name plpgsql gives the condition. */
 extern const char *gtf_condition_name(int sqlerrcode);
 

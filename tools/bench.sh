@@ -224,6 +224,7 @@ run_loaded() {
     setting gtf.enabled on
     wait_for "$before" "$last" "$n"
     setting gtf.enabled off
+    # shellcheck disable=SC2034 # for the parts
     RATE=$(sql "SELECT $n / extract(epoch FROM max(ended_at) - min(started_at))
         FROM gtf.outcomes WHERE task_id > '$before' AND task_id <= '$last'")
 }
@@ -271,7 +272,7 @@ for part in "${parts[@]}"; do
 done
 
 fsync_after=$(fdatasync_rate)
-version=$("$PGBIN/postgres" --version | sed 's/^postgres //')
+version=$("$PG_CONFIG" --version)
 if grep -E "$BUG|was terminated by signal" "$DATA.log"; then
     die "the server's log shows a bug"
 fi
@@ -295,7 +296,7 @@ awk -F '\t' '
         }
     }' "$TABLE"
 echo
-echo "conditions: $CORES cores, $(awk -F ': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $idle % idle before; $version; fdatasync $(whole "${fsync_before:-0}")/s before, $(whole "${fsync_after:-0}")/s after; $(uname -r)"
+echo "conditions: $CORES cores, $(awk -F ': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $idle % idle before; $version; fdatasync $(whole "${fsync_before:-0}")/s before, $(whole "${fsync_after:-0}")/s after"
 [[ ${BENCH_QUICK:-} != 1 ]] || echo "BENCH_QUICK: too small to mean anything"
 awk -F '\t' '$6 == "met" { met++ } $6 == "missed" { missed++ }
     END { printf "%d met, %d missed\n", met, missed }' "$TABLE"

@@ -67,7 +67,10 @@ die() {
 SUDO=()
 ((EUID == 0)) || SUDO=(sudo)
 
-as_root() { "${SUDO[@]}" "$@"; }
+as_root() {
+    ((EUID == 0)) || command -v sudo >/dev/null || die "this needs root, or sudo: $*"
+    "${SUDO[@]}" "$@"
+}
 
 # ---------------------------------------------------------------- packages
 
@@ -146,7 +149,10 @@ _job() {
     return "$rc"
 }
 
-job_as_root() { _job "${SUDO[@]}" "$@"; }
+job_as_root() {
+    as_root true
+    _job "${SUDO[@]}" "$@"
+}
 
 # Sets clean_env to the command that starts another with our environment only.
 _set_clean_env() {

@@ -6,6 +6,7 @@
 # Name and command of a run: adds to RATES[NAME] and RATIOS[NAME].
 declare -A RATES=() RATIOS=()
 
+# shellcheck disable=SC2153 # RATE is bench.sh's
 beside_ref() { # NAME TYPE N
     local before=$REF
 

@@ -31,6 +31,35 @@ CREATE TABLE bench.plain (
 	args jsonb NOT NULL
 );
 
+-- Commits n times, 5 ms apart, an INSERT or a submit, and notes the clock
+-- immediately before and after each COMMIT.
+CREATE TABLE bench.commits (id uuid, sent timestamptz NOT NULL, done timestamptz NOT NULL);
+
+CREATE PROCEDURE bench.commit_now_and_then(n int, submit boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+	ids uuid[];
+	sent timestamptz[];
+	done timestamptz[];
+	id uuid;
+BEGIN
+	TRUNCATE bench.commits;
+	COMMIT;
+	FOR i IN 1..n LOOP
+		PERFORM pg_sleep(0.005);
+		IF submit THEN
+			id := gtf_submit('noop', '{"a":1}');
+		ELSE
+			INSERT INTO bench.plain VALUES (gen_random_uuid(), now(), 10, 2, 0, 0, 'p', '', '{"a":1}');
+		END IF;
+		ids[i] := id;
+		sent[i] := clock_timestamp();
+		COMMIT;
+		done[i] := clock_timestamp();
+	END LOOP;
+	INSERT INTO bench.commits SELECT * FROM unnest(ids, sent, done);
+END $$;
+
 RESET ROLE;
 
 SELECT gtf_register_task('noop', 'bench.noop(jsonb)');

@@ -23,7 +23,7 @@ n=$(size 300000)
 executors 8 noop
 drain noop "$n"
 free=("$RATE") held=() ratio=()
-for i in 1 2; do
+for _ in 1 2; do
     before=$RATE
     hold_snapshot
     drain noop "$n"

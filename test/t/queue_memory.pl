@@ -1,0 +1,128 @@
+# A backlog that does not fit into the dispatcher's memory: everything runs,
+# once, and in the right order.
+
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use GtfTest;
+use Test::More;
+
+# room for about 900 tasks, and one executor so that there is an order
+my $node = gtf_node(
+	'main', conf => q{
+gtf.queue_memory = 64kB
+gtf.max_executors = 1
+gtf.enabled = off
+log_statement = none
+log_min_messages = info
+});
+create_bodies($node);
+$node->safe_psql(
+	'postgres', q{
+	CREATE FUNCTION second_try(n int) RETURNS void LANGUAGE plpgsql AS $$BEGIN
+		PERFORM effect(n);
+		IF (SELECT attempt FROM gtf_context()) = 1 THEN RAISE EXCEPTION 'once more'; END IF;
+	END$$;
+	SELECT gtf_register_task('second_try', 'second_try(int)', max_attempts => 2, retry_delay => '1 ms')});
+
+sub switch_on
+{
+	my ($to) = @_;
+
+	$node->append_conf('postgresql.conf', "gtf.enabled = $to");
+	$node->reload;
+}
+
+sub scans
+{
+	return $node->safe_psql('postgres',
+		q{SELECT value FROM gtf.stats WHERE name = 'table_scans'});
+}
+
+sub none_active
+{
+	until_true($node,
+		q{SELECT NOT EXISTS (SELECT FROM gtf.tasks t WHERE NOT EXISTS
+			(SELECT FROM gtf.outcomes o WHERE o.task_id = t.id AND o.status IN ('s', 'f')))});
+}
+
+my $in_order = q{
+	SELECT count(*), count(DISTINCT task), count(*) FILTER (WHERE ran <> wanted)
+	  FROM (SELECT task, row_number() OVER (ORDER BY seq) AS ran,
+			row_number() OVER (ORDER BY priority DESC, coalesce(run_at, created_at), id) AS wanted
+		  FROM effects e JOIN gtf.tasks t ON t.id = e.task WHERE n IS NOT NULL) AS _};
+
+# priorities at random, one in ten was delayed; a few are due later
+$node->safe_psql(
+	'postgres', q{
+	SET gtf.enabled = on;
+	SELECT setseed(0.5);
+	SELECT gtf_submit('note', jsonb_build_object('n', n), priority => (random() * 20)::int,
+		delay => CASE WHEN n % 10 = 0 THEN random() * interval '1 s' END)
+	  FROM generate_series(1, 20000) n;
+	SELECT gtf_submit('note', delay => random() * interval '1 s' + '5 s') FROM generate_series(1, 200)});
+until_true($node, q{SELECT clock_timestamp() > max(run_at) - interval '5 s' FROM gtf.tasks});
+is($node->safe_psql('postgres', 'SELECT count(*) FROM effects'), '0', 'nothing has run');
+switch_on('on');
+none_active();
+is($node->safe_psql('postgres', $in_order), '20000|20000|0',
+	'all tasks have run once, in order of priority and time');
+is( $node->safe_psql(
+		'postgres', q{SELECT count(*), bool_and(at >= run_at) FROM effects JOIN gtf.tasks ON id = task WHERE n IS NULL}),
+	'200|t',
+	'and so have those due later');
+cmp_ok(scans(), '>', 10, 'although they were not in memory all the time');
+
+# more delayed tasks than memory, due at the same moment
+$node->safe_psql('postgres', 'TRUNCATE effects');
+$node->safe_psql(
+	'postgres', q{
+	SELECT set_config('test.run_at', (clock_timestamp() + interval '2 s')::text, false);
+	SELECT count(gtf_submit('note', jsonb_build_object('n', n), priority => n % 3,
+		run_at => current_setting('test.run_at')::timestamptz)) FROM generate_series(1, 5000) n;
+	SELECT gtf_submit('note', run_at => current_setting('test.run_at')::timestamptz + '1 day')
+	  FROM generate_series(1, 2000)}
+	=~ s/gtf\.test_run_at/test.run_at/gr);
+until_true($node, 'SELECT count(*) = 5000 FROM effects');
+is($node->safe_psql('postgres', $in_order), '5000|5000|0',
+	'tasks that are due at the same moment run in order of priority');
+$node->safe_psql('postgres',
+	q{TRUNCATE gtf.tasks, gtf.outcomes, effects});
+
+# more tasks that wait for another attempt than memory
+$node->safe_psql(
+	'postgres', q{
+	SELECT count(gtf_submit('second_try', jsonb_build_object('n', n))) FROM generate_series(1, 3000) n;
+	SELECT count(gtf_submit('note', jsonb_build_object('n', n), priority => n % 2)) FROM generate_series(1, 3000) n});
+none_active();
+is( $node->safe_psql(
+		'postgres', q{SELECT task_type, status, attempt, count(*), (SELECT count(*) FROM effects WHERE attempt = i.attempt)
+		  FROM gtf.task_info i GROUP BY task_type, status, attempt ORDER BY task_type}),
+	"note|success|1|3000|3000\nsecond_try|success|2|3000|3000",
+	'attempts after the first are not forgotten');
+
+# a transaction that has to be found by a scan does not make the dispatcher
+# forget what it left in the table
+$node->safe_psql('postgres', 'TRUNCATE effects');
+switch_on('off');
+until_true($node, q{SELECT NOT current_setting('gtf.enabled')::bool});
+$node->safe_psql(
+	'postgres', q{
+	SET gtf.enabled = on;
+	SELECT count(gtf_submit('note', jsonb_build_object('n', n))) FROM generate_series(1, 3000) n});
+my $before = scans();
+$node->safe_psql(
+	'postgres', q{
+	SET gtf.enabled = on;
+	BEGIN; SELECT gtf_submit('note', '{"n": 3001}'); PREPARE TRANSACTION 'one'});
+$node->safe_psql('postgres', q{COMMIT PREPARED 'one'});
+until_true($node,
+	qq{SELECT value > $before FROM gtf.stats WHERE name = 'table_scans'});
+switch_on('on');
+none_active();
+is($node->safe_psql('postgres', $in_order), '3001|3001|0',
+	'a small scan does not stand for a large one');
+
+$node->stop;
+done_testing();
