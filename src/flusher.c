@@ -55,6 +55,7 @@ static void
 tick(void *arg)
 {
 	GtfDone    *done = palloc(GTF_DONE_RING_SIZE * sizeof(GtfDone));
+	XLogRecPtr	handled = InvalidXLogRecPtr;
 
 	for (;;)
 	{
@@ -66,8 +67,9 @@ tick(void *arg)
 		n = gtf_done_pop(my_db, done, GTF_DONE_RING_SIZE);
 		for (int i = 0; i < n; i++)
 			lsn = Max(lsn, done[i].lsn);
-		if (requested > GetFlushRecPtr(NULL))
+		if (requested > handled && requested > GetFlushRecPtr(NULL))
 		{
+			handled = requested;
 			lsn = Max(lsn, requested);
 			wake_dispatcher = true;
 		}
