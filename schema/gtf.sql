@@ -96,9 +96,14 @@ CREATE INDEX outcomes_status ON gtf.outcomes (status, task_id) WHERE status <> '
 CREATE TABLE gtf.live (
 	task_id uuid NOT NULL,
 	since timestamptz NOT NULL,
+	progress_current bigint,
+	progress_total bigint,
+	progress_fraction float8,
 	attempt int NOT NULL,
 	worker int,
 	state "char" NOT NULL,
+	progress_kind "char",
+	payload jsonb,
 	CONSTRAINT live_pkey PRIMARY KEY (task_id)
 ) USING heap;
 
@@ -390,10 +395,10 @@ SELECT
 	s.progress_total,
 	d.percent AS progress_percent,
 	gtf._progress_eta(s.progress_kind, s.progress_current, s.progress_total, s.progress_fraction, s.started_at, s.read_at) AS eta,
-	CASE s.progress_kind
-		WHEN 'r' THEN s.progress_current || ' of ' || s.progress_total || coalesce(' (' || d.percent || '%)', '')
-		WHEN 'f' THEN d.percent || '%'
-		WHEN 'c' THEN s.progress_current || ' processed'
+	CASE
+		WHEN s.progress_kind IN ('r', 'p') THEN s.progress_current || ' of ' || s.progress_total || coalesce(' (' || d.percent || '%)', '')
+		WHEN s.progress_kind = 'f' THEN d.percent || '%'
+		WHEN s.progress_kind = 'c' THEN s.progress_current || ' processed'
 	END AS progress_text,
 	'[' || repeat('#', d.percent / 10) || repeat('-', 10 - d.percent / 10) || ']' AS progress_bar,
 	coalesce(s.ended_at, s.read_at) - s.started_at AS duration,
@@ -545,7 +550,10 @@ RETURNS SETOF record LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10
 AS 'MODULE_PATHNAME', 'gtf_stats';
 
 CREATE VIEW gtf.stats AS
-SELECT name, jsonb_build_object('database', current_database()) AS labels, value
+SELECT name,
+	-- memory is the server's
+	CASE WHEN name LIKE 'payload_memory%' THEN '{}' ELSE jsonb_build_object('database', current_database()) END AS labels,
+	value
 FROM gtf._stats();
 
 GRANT SELECT ON gtf.task_info, gtf.task_attempts, gtf.task_types, gtf.workers, gtf.queues, gtf.stats TO PUBLIC;
@@ -568,23 +576,33 @@ RETURNS TABLE (
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 1
 AS 'MODULE_PATHNAME', 'gtf_result';
 
--- A plain integer is a count, therefore the last form: without it, PostgreSQL
--- would prefer float8, a fraction.
-CREATE FUNCTION @extschema@.gtf_update_progress(current bigint, total bigint)
+-- A plain integer is a count, therefore the form with int: without it,
+-- PostgreSQL would prefer float8, a fraction.  And an untyped literal after a
+-- count is a payload, therefore the form with text: without it, PostgreSQL
+-- would take the literal for a total if the count is a bigint.
+CREATE FUNCTION @extschema@.gtf_update_progress(current bigint, total bigint, payload jsonb DEFAULT NULL)
 RETURNS boolean LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'gtf_update_progress_ratio';
 
-CREATE FUNCTION @extschema@.gtf_update_progress(fraction float8)
+CREATE FUNCTION @extschema@.gtf_update_progress(fraction float8, payload jsonb DEFAULT NULL)
 RETURNS boolean LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'gtf_update_progress_fraction';
 
-CREATE FUNCTION @extschema@.gtf_update_progress(current bigint)
+CREATE FUNCTION @extschema@.gtf_update_progress(current bigint, payload jsonb DEFAULT NULL)
 RETURNS boolean LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'gtf_update_progress_bigint';
 
-CREATE FUNCTION @extschema@.gtf_update_progress(current int)
+CREATE FUNCTION @extschema@.gtf_update_progress(current int, payload jsonb DEFAULT NULL)
 RETURNS boolean LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'gtf_update_progress_int';
+
+CREATE FUNCTION @extschema@.gtf_update_progress(current bigint, payload text)
+RETURNS boolean LANGUAGE C VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'gtf_update_progress_text';
+
+CREATE FUNCTION @extschema@.gtf_update_payload(payload jsonb)
+RETURNS boolean LANGUAGE C VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'gtf_update_payload';
 
 -- The built-in type of ad-hoc commands is version 1.
 INSERT INTO gtf.task_type_versions
@@ -662,7 +680,9 @@ COMMENT ON FUNCTION @extschema@.gtf_get_task IS 'the row of gtf.task_info of a t
 COMMENT ON FUNCTION @extschema@.gtf_result IS 'status, result and error of a task, no row if it is not visible';
 COMMENT ON FUNCTION @extschema@.gtf_task_id IS 'id of the running task, NULL outside a task';
 COMMENT ON FUNCTION @extschema@.gtf_context IS 'the running task';
-COMMENT ON FUNCTION @extschema@.gtf_update_progress(bigint, bigint) IS 'report progress of the running task: so many of a total';
-COMMENT ON FUNCTION @extschema@.gtf_update_progress(float8) IS 'report progress of the running task: a fraction from 0 to 1';
-COMMENT ON FUNCTION @extschema@.gtf_update_progress(bigint) IS 'report progress of the running task: so many, total unknown';
-COMMENT ON FUNCTION @extschema@.gtf_update_progress(int) IS 'report progress of the running task: so many, total unknown';
+COMMENT ON FUNCTION @extschema@.gtf_update_progress(bigint, bigint, jsonb) IS 'report progress of the running task: so many of a total';
+COMMENT ON FUNCTION @extschema@.gtf_update_progress(float8, jsonb) IS 'report progress of the running task: a fraction from 0 to 1';
+COMMENT ON FUNCTION @extschema@.gtf_update_progress(bigint, jsonb) IS 'report progress of the running task: so many, total unknown';
+COMMENT ON FUNCTION @extschema@.gtf_update_progress(int, jsonb) IS 'report progress of the running task: so many, total unknown';
+COMMENT ON FUNCTION @extschema@.gtf_update_progress(bigint, text) IS 'the same with a payload that is written as a literal';
+COMMENT ON FUNCTION @extschema@.gtf_update_payload IS 'replace the payload of the running task';

@@ -96,7 +96,7 @@ DECLARE
 BEGIN
   PERFORM gtf_update_progress(1, 4);
   FOREACH call IN ARRAY ARRAY['1.5', '-0.1', '''NaN''::float8', '''Infinity''::float8', '-1', '-1::bigint',
-      '-1, 4', '1, -4', 'NULL::int', 'NULL::bigint', 'NULL::float8', 'NULL, 4', '1, NULL', 'NULL'] LOOP
+      '-1, 4', '1, -4', 'NULL::int', 'NULL::bigint', 'NULL::float8', 'NULL, 4', '1, NULL::bigint', 'NULL'] LOOP
     BEGIN
       EXECUTE format('SELECT gtf_update_progress(%s)', call);
       said := said || jsonb_build_array(call || ': ok');

@@ -111,7 +111,7 @@ cancel_task(const pg_uuid_t *id, Force force)
 			return GTF_ABORTING;
 		}
 
-		last = gtf_store_outcome_last(id, NULL);
+		last = gtf_store_outcome_head(id, NULL);
 		if (last && gtf_status_is_final(last->status))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -12,6 +12,7 @@
 #define GTF_COMPAT_H
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
@@ -79,6 +80,21 @@ gtf_exec_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot,
 	list_free(recheck);
 }
 
+/* Update a row; true if its new version needs entries in the indexes. */
+static inline bool
+gtf_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple)
+{
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes update_indexes;
+
+	simple_heap_update(rel, tid, tuple, &update_indexes);
+	return update_indexes != TU_None;
+#else
+	simple_heap_update(rel, tid, tuple);
+	return !HeapTupleIsHeapOnly(tuple);
+#endif
+}
+
 static inline IndexScanDesc
 gtf_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
 {
@@ -98,6 +114,36 @@ gtf_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *qc)
 	return PortalRun(portal, FETCH_ALL, true, true, dest, dest, qc);
 #endif
 }
+
+/* Names for commands/progress.h: what VACUUM and CLUSTER report. */
+#if PG_VERSION_NUM >= 170000
+#define GTF_VACUUM_INDEXES_TOTAL			PROGRESS_VACUUM_INDEXES_TOTAL
+#define GTF_VACUUM_INDEXES_PROCESSED		PROGRESS_VACUUM_INDEXES_PROCESSED
+#else
+#define GTF_VACUUM_INDEXES_TOTAL			8	/* always 0 */
+#define GTF_VACUUM_INDEXES_PROCESSED		9
+#endif
+#if PG_VERSION_NUM >= 190000
+#define GTF_COMMAND_CLUSTER					PROGRESS_COMMAND_REPACK
+#define GTF_CLUSTER_PHASE					PROGRESS_REPACK_PHASE
+#define GTF_CLUSTER_PHASE_SEQ_SCAN_HEAP		PROGRESS_REPACK_PHASE_SEQ_SCAN_HEAP
+#define GTF_CLUSTER_PHASE_INDEX_SCAN_HEAP	PROGRESS_REPACK_PHASE_INDEX_SCAN_HEAP
+#define GTF_CLUSTER_PHASE_SORT_TUPLES		PROGRESS_REPACK_PHASE_SORT_TUPLES
+#define GTF_CLUSTER_TOTAL_HEAP_BLKS			PROGRESS_REPACK_TOTAL_HEAP_BLKS
+#define GTF_CLUSTER_HEAP_BLKS_SCANNED		PROGRESS_REPACK_HEAP_BLKS_SCANNED
+#define GTF_CLUSTER_HEAP_TUPLES_SCANNED		PROGRESS_REPACK_HEAP_TUPLES_SCANNED
+#define GTF_CLUSTER_HEAP_TUPLES_WRITTEN		PROGRESS_REPACK_HEAP_TUPLES_INSERTED
+#else
+#define GTF_COMMAND_CLUSTER					PROGRESS_COMMAND_CLUSTER
+#define GTF_CLUSTER_PHASE					PROGRESS_CLUSTER_PHASE
+#define GTF_CLUSTER_PHASE_SEQ_SCAN_HEAP		PROGRESS_CLUSTER_PHASE_SEQ_SCAN_HEAP
+#define GTF_CLUSTER_PHASE_INDEX_SCAN_HEAP	PROGRESS_CLUSTER_PHASE_INDEX_SCAN_HEAP
+#define GTF_CLUSTER_PHASE_SORT_TUPLES		PROGRESS_CLUSTER_PHASE_SORT_TUPLES
+#define GTF_CLUSTER_TOTAL_HEAP_BLKS			PROGRESS_CLUSTER_TOTAL_HEAP_BLKS
+#define GTF_CLUSTER_HEAP_BLKS_SCANNED		PROGRESS_CLUSTER_HEAP_BLKS_SCANNED
+#define GTF_CLUSTER_HEAP_TUPLES_SCANNED		PROGRESS_CLUSTER_HEAP_TUPLES_SCANNED
+#define GTF_CLUSTER_HEAP_TUPLES_WRITTEN		PROGRESS_CLUSTER_HEAP_TUPLES_WRITTEN
+#endif
 
 /* Call when all columns of a descriptor made by hand are there. */
 static inline void

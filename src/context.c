@@ -5,7 +5,8 @@
  *
  * Progress goes to the slot of this process and nowhere else: no lock, no
  * row, no palloc, so that a body may report it for every row it handles.
- * Others see it at once; finish.c stores the last value with the outcome.
+ * Others see it at once; live.c writes it down now and then, and finish.c
+ * stores the last value with the outcome.  So is a payload, which costs a copy.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,14 +17,17 @@
 #include "access/htup_details.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "executor.h"
 #include "registry.h"
 #include "shmem.h"
+#include "store.h"
 #include "worker.h"
 
 PG_FUNCTION_INFO_V1(gtf_task_id);
@@ -35,6 +39,10 @@ PG_FUNCTION_INFO_V1(gtf_update_progress_ratio);
 PG_FUNCTION_INFO_V1(gtf_update_progress_fraction);
 PG_FUNCTION_INFO_V1(gtf_update_progress_bigint);
 PG_FUNCTION_INFO_V1(gtf_update_progress_int);
+PG_FUNCTION_INFO_V1(gtf_update_progress_text);
+PG_FUNCTION_INFO_V1(gtf_update_payload);
+
+#define GTF_PAYLOAD_MAX	(1024 * 1024)	/* bytes, as text */
 
 static void
 require_task(const char *function)
@@ -57,6 +65,22 @@ gtf_task_id(PG_FUNCTION_ARGS)
 	PG_RETURN_UUID_P(id);
 }
 
+/* What this attempt has set last, else what the last one has left. */
+static Jsonb *
+current_payload(void)
+{
+	Jsonb	   *payload = gtf_slot_my_payload();
+
+	if (payload == NULL && gtf_current_attempt > 1)
+	{
+		GtfOutcome *last = gtf_store_outcome_last(&gtf_current_task->id, NULL);
+
+		if (last)
+			payload = last->payload;
+	}
+	return payload;
+}
+
 Datum
 gtf_context(PG_FUNCTION_ARGS)
 {
@@ -68,6 +92,7 @@ gtf_context(PG_FUNCTION_ARGS)
 	const GtfTask *task = gtf_current_task;
 	Interval	zero = {0};
 	Interval   *timeout;
+	Jsonb	   *payload;
 	TupleDesc	desc;
 	Datum		values[NUM_COLUMNS];
 	bool		nulls[NUM_COLUMNS] = {false};
@@ -91,7 +116,11 @@ gtf_context(PG_FUNCTION_ARGS)
 	values[STATUS] = CStringGetTextDatum(gtf_status_text(gtf_slot_abort_requested() != GTF_CAUSE_NONE ?
 														 GTF_ABORTING : GTF_IN_PROGRESS));
 	values[ARGS] = JsonbPGetDatum(task->args);
-	nulls[PAYLOAD] = true;
+	payload = current_payload();
+	if (payload)
+		values[PAYLOAD] = JsonbPGetDatum(payload);
+	else
+		nulls[PAYLOAD] = true;
 	values[ATTEMPT] = Int32GetDatum(gtf_current_attempt);
 	values[OWNER] = ObjectIdGetDatum(task->owner);
 	values[APP_USER] = CStringGetTextDatum(task->app_user);
@@ -164,10 +193,42 @@ gtf_sleep(PG_FUNCTION_ARGS)
 	}
 }
 
-/* All forms of gtf_update_progress end here: false if the body shall stop. */
-static Datum
-report(char kind, int64 current, int64 total, double fraction)
+/*
+ * The limit is for the text, which is what the caller can measure; the binary
+ * form can be larger, by far (of numbers), or smaller.
+ */
+static void
+set_payload(const Jsonb *payload)
 {
+	StringInfoData text;
+
+	initStringInfo(&text);
+	(void) JsonbToCString(&text, (JsonbContainer *) &payload->root,
+						  VARSIZE(payload));
+	if (text.len > GTF_PAYLOAD_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("payload is too large"),
+				 errdetail("It has %d bytes as text, the limit is %d bytes.",
+						   text.len, GTF_PAYLOAD_MAX)));
+	pfree(text.data);
+	if (!gtf_slot_set_payload(payload))
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of shared memory for payloads"),
+				 errdetail("The payload stays as it was."),
+				 errhint("You might need to increase gtf.payload_memory.")));
+}
+
+/*
+ * All forms of gtf_update_progress end here, with the arguments checked; the
+ * last one of the call is the payload.  False if the body shall stop.
+ */
+static Datum
+report(FunctionCallInfo fcinfo, char kind, int64 current, int64 total,
+	   double fraction)
+{
+	int			last = PG_NARGS() - 1;
 	GtfProgress progress;
 
 	if (current < 0 || total < 0)
@@ -175,6 +236,9 @@ report(char kind, int64 current, int64 total, double fraction)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("progress must not be negative")));
 
+	/* first what can fail */
+	if (!PG_ARGISNULL(last))
+		set_payload(PG_GETARG_JSONB_P(last));
 	progress.kind = kind;
 	progress.current = current;
 	progress.total = total;
@@ -183,12 +247,15 @@ report(char kind, int64 current, int64 total, double fraction)
 	PG_RETURN_BOOL(!shall_stop());
 }
 
-/* The functions are not strict: a forgotten NULL would go unnoticed. */
+/*
+ * The functions are not strict, because the payload may be NULL; a forgotten
+ * number would go unnoticed otherwise.
+ */
 static void
 check_call(FunctionCallInfo fcinfo)
 {
 	require_task("gtf_update_progress()");
-	for (int i = 0; i < PG_NARGS(); i++)
+	for (int i = 0; i < PG_NARGS() - 1; i++)
 	{
 		if (PG_ARGISNULL(i))
 			ereport(ERROR,
@@ -197,13 +264,16 @@ check_call(FunctionCallInfo fcinfo)
 	}
 }
 
+/* gtf_update_progress(current bigint, total bigint, payload jsonb) */
 Datum
 gtf_update_progress_ratio(PG_FUNCTION_ARGS)
 {
 	check_call(fcinfo);
-	return report(GTF_PROGRESS_RATIO, PG_GETARG_INT64(0), PG_GETARG_INT64(1), 0);
+	return report(fcinfo, GTF_PROGRESS_RATIO,
+				  PG_GETARG_INT64(0), PG_GETARG_INT64(1), 0);
 }
 
+/* gtf_update_progress(fraction float8, payload jsonb) */
 Datum
 gtf_update_progress_fraction(PG_FUNCTION_ARGS)
 {
@@ -216,20 +286,54 @@ gtf_update_progress_fraction(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("progress fraction must be between 0 and 1"),
 				 errhint("Give the count and the total as two arguments, or cast a count to bigint.")));
-	return report(GTF_PROGRESS_FRACTION, 0, 0, fraction);
+	return report(fcinfo, GTF_PROGRESS_FRACTION, 0, 0, fraction);
 }
 
+/* gtf_update_progress(current bigint, payload jsonb) */
 Datum
 gtf_update_progress_bigint(PG_FUNCTION_ARGS)
 {
 	check_call(fcinfo);
-	return report(GTF_PROGRESS_COUNT, PG_GETARG_INT64(0), 0, 0);
+	return report(fcinfo, GTF_PROGRESS_COUNT, PG_GETARG_INT64(0), 0, 0);
 }
 
-/* Only so that a plain integer literal is a count and not a fraction. */
+/*
+ * gtf_update_progress(current int, payload jsonb)
+ *
+ * Only so that a plain integer literal is a count and not a fraction.
+ */
 Datum
 gtf_update_progress_int(PG_FUNCTION_ARGS)
 {
 	check_call(fcinfo);
-	return report(GTF_PROGRESS_COUNT, PG_GETARG_INT32(0), 0, 0);
+	return report(fcinfo, GTF_PROGRESS_COUNT, PG_GETARG_INT32(0), 0, 0);
+}
+
+/*
+ * gtf_update_progress(current bigint, payload text)
+ *
+ * Only so that an untyped literal after a bigint is a payload and not a total.
+ */
+Datum
+gtf_update_progress_text(PG_FUNCTION_ARGS)
+{
+	check_call(fcinfo);
+	if (!PG_ARGISNULL(1))
+	{
+		char	   *json = text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+		fcinfo->args[1].value = DirectFunctionCall1(jsonb_in,
+													CStringGetDatum(json));
+	}
+	return report(fcinfo, GTF_PROGRESS_COUNT, PG_GETARG_INT64(0), 0, 0);
+}
+
+/* gtf_update_payload(payload jsonb) */
+Datum
+gtf_update_payload(PG_FUNCTION_ARGS)
+{
+	require_task("gtf_update_payload()");
+	if (!PG_ARGISNULL(0))
+		set_payload(PG_GETARG_JSONB_P(0));
+	PG_RETURN_BOOL(!shall_stop());
 }

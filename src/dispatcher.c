@@ -289,7 +289,7 @@ round_of_work(void *arg)
 	keep_flusher();
 	if (gtf_enabled && me.scanned)
 		gtf_pool_adjust(&me);
-	gtf_settle_long_running(&me);
+	gtf_live_write(&me);
 	advance_seen(me.now);
 
 	if (!scanning && gtf_queue_count() == 0 && gtf_db_must_probe(MyDatabaseId) &&

@@ -45,13 +45,15 @@ extern bool gtf_pool_lanes_empty(void);
 /* Start and retire executors; fail the tasks of owners that cannot have one. */
 extern void gtf_pool_adjust(Dispatcher *d);
 
-/* ---- settle.c: attempts without an executor ---- */
+/* ---- live.c: attempts that run ---- */
+
+/* Write the start of those that run for a while, and what they report. */
+extern void gtf_live_write(Dispatcher *d);
+
+/* ---- settle.c: attempts that end otherwise than by their executor ---- */
 
 /* Settle the attempts of executors that are gone. */
 extern void gtf_settle_lost(Dispatcher *d);
-
-/* Record the start of tasks that run for a while. */
-extern void gtf_settle_long_running(Dispatcher *d);
 
 /* Timeouts of running tasks. */
 extern void gtf_settle_deadlines(Dispatcher *d);

@@ -180,12 +180,7 @@ outcome_begin(const Run *run, GtfOutcome *outcome)
 	outcome->ended_at = GetCurrentTimestamp();
 	outcome->worker = run->started_at != 0 ? MyProcPid : 0;
 	if (run->started_at != 0 && gtf_slot_info(gtf_my_slot, &info))
-	{
-		outcome->progress_kind = info.progress.kind;
-		outcome->progress_current = info.progress.current;
-		outcome->progress_total = info.progress.total;
-		outcome->progress_fraction = info.progress.fraction;
-	}
+		gtf_finish_set_report(outcome, &info.progress, gtf_slot_my_payload());
 }
 
 /* The start, durable, before a body whose effects a crash would not undo. */

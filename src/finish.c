@@ -53,13 +53,45 @@ max_attempts(const GtfTask *task, const GtfType *type)
 	return type ? type->max_attempts : 1;
 }
 
+/* A payload that the attempt has not replaced stays that of the last one. */
+static void
+keep_payload(GtfOutcome *outcome)
+{
+	if (outcome->payload == NULL && outcome->attempt > 1)
+	{
+		GtfOutcome *last = gtf_store_outcome_last(&outcome->task_id, NULL);
+
+		if (last)
+			outcome->payload = last->payload;
+	}
+}
+
+void
+gtf_finish_set_report(GtfOutcome *outcome, const GtfProgress *progress,
+					  Jsonb *payload)
+{
+	outcome->progress_kind = progress->kind;
+	outcome->progress_current = progress->current;
+	outcome->progress_total = progress->total;
+	outcome->progress_fraction = progress->fraction;
+	outcome->payload = payload;
+	keep_payload(outcome);
+}
+
+static bool
+put_outcome(GtfOutcome *outcome)
+{
+	keep_payload(outcome);
+	return gtf_store_outcome_put(outcome, true);
+}
+
 static bool
 write_outcome(GtfOutcome *outcome, GtfStatus again, const GtfTaskRef *ref,
 			  TimestampTz next_due, GtfTaskRef *next)
 {
 	outcome->status = next_due != 0 ? again : GTF_FAILURE;
 	next->attempt = 0;
-	if (!gtf_store_outcome_put(outcome, true))
+	if (!put_outcome(outcome))
 		return false;
 
 	if (next_due != 0)
@@ -111,7 +143,7 @@ gtf_finish_aborted(GtfOutcome *outcome, GtfAbortCause cause,
 			gtf_finish_set_error(outcome, edata);
 	}
 	outcome->result = NULL;
-	if (!gtf_store_outcome_put(outcome, true))
+	if (!put_outcome(outcome))
 		return false;
 	gtf_store_live_delete(&outcome->task_id);
 	gtf_store_request_delete(&outcome->task_id);
@@ -154,7 +186,7 @@ gtf_finish_expired(GtfOutcome *outcome)
 {
 	outcome->status = GTF_ABORTED;
 	outcome->error_message = "Task expired";
-	if (!gtf_store_outcome_put(outcome, true))
+	if (!put_outcome(outcome))
 		return false;
 	gtf_store_live_delete(&outcome->task_id);
 	return true;

@@ -59,6 +59,13 @@ extern void gtf_finish_tell(const GtfOutcome *outcome, XLogRecPtr lsn);
  */
 extern void gtf_finish_again(const GtfTaskRef *next, XLogRecPtr lsn);
 
+/*
+ * Fill in the last report of the attempt; payload is NULL if it has not set
+ * one, then that of the attempt before stays.
+ */
+extern void gtf_finish_set_report(GtfOutcome *outcome,
+								  const GtfProgress *progress, Jsonb *payload);
+
 /* Fill the error fields of an outcome, in the current memory context. */
 extern void gtf_finish_set_error(GtfOutcome *outcome, const ErrorData *edata);
 

@@ -44,6 +44,7 @@
 #include "utils/timestamp.h"
 
 #include "access.h"
+#include "progress.h"
 #include "settings.h"
 #include "shmem.h"
 #include "store.h"
@@ -200,10 +201,10 @@ state_of_wait(State *state, const GtfTask *task, const GtfOutcome *last,
 
 /*
  * Find out the current state.  The order of the three reads matters, see the
- * top of this file.
+ * top of this file.  Unless all of it is wanted, what may be large is left out.
  */
 static void
-read_state(const GtfTask *task, State *state)
+read_state(const GtfTask *task, State *state, bool whole)
 {
 	GtfSlotInfo slot;
 	GtfLive		live;
@@ -211,11 +212,23 @@ read_state(const GtfTask *task, State *state)
 	bool		running;
 	bool		has_live;
 	int32		ended;
+	Jsonb	   *payload = NULL;
 
 	running = gtf_shmem_available() &&
 		gtf_slot_find(&task->id, &slot) && slot.body_running;
-	has_live = gtf_store_live_get(&task->id, &live);
-	last = gtf_store_outcome_last(&task->id, NULL);
+	if (running)
+	{
+		if (whole)
+			payload = gtf_slot_payload(slot.index, slot.serial, NULL);
+		if (whole && slot.progress.kind == GTF_PROGRESS_NONE)
+			gtf_progress_of_command(task, &slot, &slot.progress);
+	}
+	if (whole && !running)
+		has_live = gtf_store_live_fetch(&task->id, &live);
+	else
+		has_live = gtf_store_live_get(&task->id, &live);
+	last = whole ? gtf_store_outcome_last(&task->id, NULL) :
+		gtf_store_outcome_head(&task->id, NULL);
 
 	memset(state, 0, sizeof(State));
 	if (last)
@@ -237,9 +250,16 @@ read_state(const GtfTask *task, State *state)
 		state->abortable = slot.abortable;
 		state->timeout_exceeded = slot.timeout_exceeded;
 		state->progress = slot.progress;
+		if (payload)
+			state->payload = payload;
 	}
 	else if (has_live && live.state == GTF_LIVE_RUNNING && live.attempt > ended)
+	{
 		state_of_attempt(state, live.attempt, live.since, live.worker);
+		state->progress = live.progress;
+		if (live.payload)
+			state->payload = live.payload;
+	}
 	else
 		state_of_wait(state, task, last, has_live ? &live : NULL);
 }
@@ -252,13 +272,13 @@ sees_stack_traces(void)
 
 /* As read_state, for a caller who may not be allowed to see the task. */
 static bool
-read_visible_state(const pg_uuid_t *id, State *state)
+read_visible_state(const pg_uuid_t *id, State *state, bool whole)
 {
 	GtfTask    *task = gtf_visible_task(id);
 
 	if (task == NULL)
 		return false;
-	read_state(task, state);
+	read_state(task, state, whole);
 	if (!sees_stack_traces())
 		state->stack_trace = NULL;
 	return true;
@@ -270,7 +290,7 @@ gtf_status(PG_FUNCTION_ARGS)
 {
 	State		state;
 
-	if (!read_visible_state(PG_GETARG_UUID_P(0), &state))
+	if (!read_visible_state(PG_GETARG_UUID_P(0), &state, false))
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(gtf_status_text(state.status)));
 }
@@ -284,7 +304,7 @@ gtf_result(PG_FUNCTION_ARGS)
 	Row			row = {0};
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (read_visible_state(id, &state))
+	if (read_visible_state(id, &state, true))
 	{
 		add(&row, true, UUIDPGetDatum(id));
 		add_text(&row, gtf_status_text(state.status));
@@ -312,7 +332,7 @@ gtf_current_state(PG_FUNCTION_ARGS)
 	bool		fraction;
 	TupleDesc	desc = fcinfo->flinfo->fn_extra;
 
-	if (!read_visible_state(PG_GETARG_UUID_P(0), &state))
+	if (!read_visible_state(PG_GETARG_UUID_P(0), &state, true))
 		PG_RETURN_NULL();
 
 	/* looked up once, not for every row of the view */
@@ -328,7 +348,8 @@ gtf_current_state(PG_FUNCTION_ARGS)
 	}
 
 	counted = state.progress.kind == GTF_PROGRESS_COUNT ||
-		state.progress.kind == GTF_PROGRESS_RATIO;
+		state.progress.kind == GTF_PROGRESS_RATIO ||
+		state.progress.kind == GTF_PROGRESS_PHASE;
 	fraction = state.progress.kind == GTF_PROGRESS_FRACTION;
 
 	add_text(&row, gtf_status_text(state.status));
@@ -341,7 +362,7 @@ gtf_current_state(PG_FUNCTION_ARGS)
 	add_pid(&row, state.worker);
 	add(&row, counted || fraction, CharGetDatum(state.progress.kind));
 	add(&row, counted, Int64GetDatum(state.progress.current));
-	add(&row, state.progress.kind == GTF_PROGRESS_RATIO,
+	add(&row, counted && state.progress.kind != GTF_PROGRESS_COUNT,
 		Int64GetDatum(state.progress.total));
 	add(&row, fraction, Float8GetDatum(state.progress.fraction));
 	add_jsonb(&row, state.result);
@@ -422,7 +443,8 @@ get_progress(FunctionCallInfo fcinfo, GtfProgress *progress)
 	progress->fraction = PG_ARGISNULL(3) ? 0 : PG_GETARG_FLOAT8(3);
 
 	return progress->kind == GTF_PROGRESS_FRACTION ||
-		(progress->kind == GTF_PROGRESS_RATIO && progress->total > 0);
+		((progress->kind == GTF_PROGRESS_RATIO ||
+		  progress->kind == GTF_PROGRESS_PHASE) && progress->total > 0);
 }
 
 /*
@@ -447,8 +469,9 @@ gtf_progress_percent(PG_FUNCTION_ARGS)
 	}
 	else
 	{
+		/* the end of a phase is not the end */
 		if (p.current >= p.total)
-			PG_RETURN_INT32(100);
+			PG_RETURN_INT32(p.kind == GTF_PROGRESS_PHASE ? 99 : 100);
 		if (p.current <= PG_INT64_MAX / 100)
 			percent = p.current * 100 / p.total;
 		else
@@ -473,6 +496,9 @@ gtf_progress_eta(PG_FUNCTION_ARGS)
 	Interval   *eta;
 
 	if (!get_progress(fcinfo, &p) || PG_ARGISNULL(4) || PG_ARGISNULL(5))
+		PG_RETURN_NULL();
+	/* neither when it began nor what follows is known */
+	if (p.kind == GTF_PROGRESS_PHASE)
 		PG_RETURN_NULL();
 	fraction = p.kind == GTF_PROGRESS_FRACTION ?
 		p.fraction : (double) p.current / (double) p.total;
@@ -659,5 +685,6 @@ gtf_stats(PG_FUNCTION_ARGS)
 			executors++;
 	}
 	put_stat(rsinfo, "executors", executors);
+	put_stat(rsinfo, "payload_memory_used", gtf_payload_memory_used());
 	return (Datum) 0;
 }

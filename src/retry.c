@@ -59,7 +59,7 @@ gtf_retry(PG_FUNCTION_ARGS)
 	task = gtf_visible_task(id);
 	if (task == NULL)
 		gtf_error_no_task(id);
-	last = gtf_store_outcome_last(id, NULL);
+	last = gtf_store_outcome_head(id, NULL);
 	if (last == NULL || !gtf_status_is_final(last->status))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

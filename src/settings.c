@@ -26,6 +26,8 @@ int			gtf_max_databases = 8;
 int			gtf_max_executors = 4;
 int			gtf_max_slots = 64;
 int			gtf_max_waiters = 4096;
+int			gtf_payload_memory = 16384;
+int			gtf_progress_flush_interval = 2000;
 int			gtf_queue_memory = 65536;
 int			gtf_retry_delay_max = 600;
 bool		gtf_show_stacktrace = false;
@@ -84,6 +86,12 @@ gtf_settings_init(void)
 							&gtf_max_executors, 4, 1, 1024,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
+	DefineCustomIntVariable("gtf.progress_flush_interval",
+							"Sets how often progress and payload of a running task are written to disk.",
+							"Zero means at each change, as soon as the dispatcher gets to it.",
+							&gtf_progress_flush_interval, 2000, 0, 3600000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
 	DefineCustomIntVariable("gtf.queue_memory",
 							"Sets the memory that the dispatcher of a database keeps waiting tasks in.",
 							"Tasks beyond it stay in the table and are read when there is room again.",
@@ -123,6 +131,12 @@ gtf_settings_init(void)
 								"Sets how many tasks can be waited for at the same time.",
 								NULL, &gtf_max_waiters, 4096, 16, 1048576,
 								PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+		DefineCustomIntVariable("gtf.payload_memory",
+								"Sets the size of the shared memory for payloads of running tasks.",
+								"A payload that is being replaced is there twice for a moment.",
+								&gtf_payload_memory, 16384, 8192, MAX_KILOBYTES,
+								PGC_POSTMASTER, GUC_UNIT_KB, NULL, NULL, NULL);
 
 		MarkGUCPrefixReserved("gtf");
 	}

@@ -20,6 +20,8 @@ extern int	gtf_max_databases;
 extern int	gtf_max_executors;
 extern int	gtf_max_slots;
 extern int	gtf_max_waiters;
+extern int	gtf_payload_memory; /* kB */
+extern int	gtf_progress_flush_interval;	/* ms */
 extern int	gtf_queue_memory;	/* kB */
 extern int	gtf_retry_delay_max;	/* s */
 extern bool gtf_show_stacktrace;

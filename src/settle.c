@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * settle.c
- *	  The dispatcher's part in the life of attempts: executors that are gone,
- *	  starts to be recorded, tasks that cannot start.
+ *	  The dispatcher's part in the end of attempts: executors that are gone,
+ *	  timeouts, requests to abort, tasks that cannot start.
  *
  * A slot is LOST only after its process has rolled back (the exit callback is
  * registered before the connection, so it runs after the transaction is
@@ -25,21 +25,22 @@
 #include "store.h"
 #include "worker.h"
 
-#define LONG_RUNNING_MS 100
 #define EXPIRE_BATCH	500
 #define EXPIRE_INTERVAL_MS 50	/* a sweep looks at all of memory */
 
 /*
  * One lost attempt: its outcome and what follows, in one transaction.
  * *next is the attempt that follows, to be taken in when no slot holds the
- * task any more; attempt 0 = none.
+ * task any more; attempt 0 = none.  slot, if it is still there, has the last
+ * report, else gtf.live one of some time ago.
  */
 static void
 settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
-			   GtfAbortCause cause, GtfTaskRef *next)
+			   const GtfSlotInfo *slot, GtfAbortCause cause, GtfTaskRef *next)
 {
 	GtfOutcome	outcome = {0};
 	GtfTask    *task;
+	GtfLive		live;
 	XLogRecPtr	lsn;
 	bool		written = false;
 
@@ -53,14 +54,18 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 		outcome.started_at = started_at;
 		outcome.ended_at = GetCurrentTimestamp();
 		outcome.worker = worker;
+		if (slot)
+			gtf_finish_set_report(&outcome, &slot->progress,
+								  gtf_slot_payload(slot->index, slot->serial, NULL));
+		else if (gtf_store_live_fetch(&ref->id, &live) &&
+				 live.attempt == ref->attempt)
+			gtf_finish_set_report(&outcome, &live.progress, live.payload);
 		written = gtf_finish_lost(&outcome, task,
 								  gtf_type_by_version(task->type_version, true),
 								  ref, cause, next);
 	}
 	if (!written)
 	{
-		GtfLive		live;
-
 		/* it had committed; its row of gtf.live went with that commit */
 		if (gtf_store_live_get(&ref->id, &live) && live.attempt == ref->attempt)
 			gtf_store_live_delete(&ref->id);
@@ -100,7 +105,7 @@ gtf_settle_lost(Dispatcher *d)
 			GtfTaskRef	next;
 
 			settle_attempt(&info.ref, info.started_at, info.last_pid,
-						   info.abort_cause, &next);
+						   &info, info.abort_cause, &next);
 			gtf_slot_free_lost(i, info.generation);
 			if (next.attempt > 0)
 			{
@@ -114,50 +119,6 @@ gtf_settle_lost(Dispatcher *d)
 			gtf_slot_free_lost(i, info.generation);
 			gtf_queue_add(&info.ref, d->now, d->flushed);
 			gtf_dispatcher_look_at(d, d->now);
-		}
-	}
-}
-
-void
-gtf_settle_long_running(Dispatcher *d)
-{
-	GtfSlotInfo info;
-
-	for (int i = 0; i < gtf_slot_count(); i++)
-	{
-		TimestampTz due;
-
-		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId ||
-			info.state != GTF_SLOT_RUNNING || info.live_written)
-			continue;
-		if (!info.body_running)
-		{
-			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, LONG_RUNNING_MS));
-			continue;
-		}
-		due = TimestampTzPlusMilliseconds(info.started_at, LONG_RUNNING_MS);
-		if (due > d->now)
-			gtf_dispatcher_look_at(d, due);
-		else if (gtf_slot_live_begin(i, info.serial))
-		{
-			GtfLive		live = {0};
-
-			PG_TRY();
-			{
-				live.task_id = info.ref.id;
-				live.attempt = info.ref.attempt;
-				live.state = GTF_LIVE_RUNNING;
-				live.since = info.started_at;
-				live.worker = info.pid;
-				gtf_tx_begin();
-				gtf_store_live_put(&live);
-				(void) gtf_tx_commit(false);
-			}
-			PG_FINALLY();
-			{
-				gtf_slot_live_end(i);
-			}
-			PG_END_TRY();
 		}
 	}
 }
@@ -240,7 +201,7 @@ resolve_request(const GtfRequest *request)
 	PG_TRY();
 	{
 		gtf_tx_begin();
-		last = gtf_store_outcome_last(&request->task_id, NULL);
+		last = gtf_store_outcome_head(&request->task_id, NULL);
 		if (last && gtf_status_is_final(last->status))
 		{
 			gtf_store_request_delete(&request->task_id);
@@ -364,7 +325,8 @@ gtf_settle_live(Dispatcher *d)
 		{
 			GtfTaskRef	next;
 
-			settle_attempt(&ref, live->since, live->worker, GTF_CAUSE_NONE, &next);
+			settle_attempt(&ref, live->since, live->worker, NULL,
+						   GTF_CAUSE_NONE, &next);
 			ref = next;
 		}
 		if (ref.attempt > 0)

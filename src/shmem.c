@@ -38,7 +38,7 @@ num_buckets(void)
 static int
 num_locks(void)
 {
-	return 2 + 3 * NUM_DATABASES + NUM_LANES + NUM_SLOTS;
+	return 3 + 3 * NUM_DATABASES + NUM_LANES + NUM_SLOTS;
 }
 
 static Size
@@ -61,6 +61,7 @@ shmem_request(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 	RequestAddinShmemSpace(segment_size());
+	RequestAddinShmemSpace(gtf_payload_shmem_size());
 	RequestNamedLWLockTranche(TRANCHE_NAME, num_locks());
 }
 
@@ -83,6 +84,7 @@ shmem_startup(void)
 		pg_atomic_init_u64(&gtf_segment->last_ticks, 0);
 		gtf_segment->lock = &(locks++)->lock;
 		gtf_segment->waiter_lock = &(locks++)->lock;
+		gtf_segment->payload_lock = &(locks++)->lock;
 
 		gtf_segment->databases = (Database *) next;
 		next += MAXALIGN(NUM_DATABASES * sizeof(Database));
@@ -93,6 +95,8 @@ shmem_startup(void)
 			db->lock = &(locks++)->lock;
 			db->submit_lock = &(locks++)->lock;
 			db->done_lock = &(locks++)->lock;
+			pg_atomic_init_u64(&db->looks_at, 0);
+			pg_atomic_init_u32(&db->look_wanted, 0);
 			pg_atomic_init_u64(&db->seen_ticks, 0);
 			pg_atomic_init_u64(&db->flush_requested, 0);
 			pg_atomic_init_u32(&db->waiting_executors, 0);
@@ -110,7 +114,10 @@ shmem_startup(void)
 		for (int i = 0; i < NUM_SLOTS; i++)
 		{
 			gtf_segment->slots[i].lock = &(locks++)->lock;
-			pg_atomic_init_u32(&gtf_segment->slots[i].progress_changes, 0);
+			pg_atomic_init_u64(&gtf_segment->slots[i].progress_changes, 0);
+			pg_atomic_init_u32(&gtf_segment->slots[i].watched, 0);
+			pg_atomic_init_u64(&gtf_segment->slots[i].payload_version, 0);
+			gtf_segment->slots[i].payload = -1;
 		}
 
 		gtf_segment->running = (pg_uuid_t *) next;
@@ -125,6 +132,8 @@ shmem_startup(void)
 		gtf_segment->num_buckets = num_buckets();
 		for (int i = 0; i < gtf_segment->num_buckets; i++)
 			gtf_segment->buckets[i] = -1;
+
+		gtf_payload_shmem_startup();
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -452,6 +461,8 @@ gtf_dispatcher_attach(Oid database)
 	LWLockRelease(db->lock);
 	if (!ok)
 		return -1;
+
+	pg_atomic_write_u64(&db->looks_at, 0);
 
 	/* The new dispatcher reads the table from its beginning. */
 	LWLockAcquire(db->submit_lock, LW_EXCLUSIVE);

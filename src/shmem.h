@@ -22,6 +22,7 @@
 
 #include "access/xlogdefs.h"
 #include "storage/proc.h"
+#include "utils/backend_progress.h"
 
 #include "task.h"
 
@@ -117,6 +118,8 @@ typedef enum GtfAbortAnswer
 #define GTF_PROGRESS_COUNT		'c' /* current */
 #define GTF_PROGRESS_RATIO		'r' /* current of total */
 #define GTF_PROGRESS_FRACTION	'f' /* fraction */
+#define GTF_PROGRESS_PHASE		'p' /* current of total, of a phase of a
+									 * command; never stored */
 
 typedef struct GtfProgress
 {
@@ -154,6 +157,8 @@ typedef struct GtfSlotInfo
 	TimestampTz hard_timeout_at;	/* 0 = none */
 	bool		timeout_exceeded;	/* and could not be aborted */
 	GtfProgress progress;
+	uint64		changes;		/* differs after each report; 0 = none yet */
+	uint64		payload_version;	/* differs for each payload; 0 = none */
 	char		start_error[GTF_START_ERROR_SIZE];
 } GtfSlotInfo;
 
@@ -297,10 +302,10 @@ extern void gtf_slot_retire(int slot, uint32 generation);
 extern void gtf_slot_free_lost(int slot, uint32 generation);
 
 /*
- * Around the dispatcher's writing of the start of a long-running task to
- * gtf.live: begin is false when the attempt is ending.  Until end the
- * executor does not go on to FINISHING, so it knows whether there may be a
- * row to delete.
+ * Around the dispatcher's writing of a running attempt to gtf.live: begin is
+ * false when the attempt is ending.  Until end the executor does not go on to
+ * FINISHING, so it knows whether there may be a row to delete, and deletes
+ * the last one.
  */
 extern bool gtf_slot_live_begin(int slot, uint64 serial);
 extern void gtf_slot_live_end(int slot);
@@ -368,11 +373,54 @@ extern bool gtf_slot_finishing(GtfAbortCause *cause);
 extern void gtf_slot_idle(bool processed, bool failed);
 extern bool gtf_slot_wait_begin(int db, int max_executors);
 extern void gtf_slot_wait_end(void);
-extern void gtf_slot_set_progress(const GtfProgress *progress);
 extern void gtf_slot_set_start_error(const char *message);
 
 /* The slot that runs this task, if any. */
 extern bool gtf_slot_find(const pg_uuid_t *id, GtfSlotInfo *info);
+
+/* ---- reports of running tasks ---- */
+
+/* Of the executor, which never waits for those who read. */
+extern void gtf_slot_set_progress(const GtfProgress *progress);
+
+/* False, with the previous payload kept, when there is no room. */
+extern bool gtf_slot_set_payload(const Jsonb *payload);
+
+/*
+ * A copy, in the current memory context, of the payload that the task which
+ * is the slot's serial-th has set; NULL if it has not, or has ended.
+ * *version, if not NULL, is the payload's.
+ */
+extern Jsonb *gtf_slot_payload(int slot, uint64 serial, uint64 *version);
+extern Jsonb *gtf_slot_my_payload(void);
+
+/* Bytes in use, of the whole server. */
+extern Size gtf_payload_memory_used(void);
+
+/*
+ * Have the next report of this task wake the dispatcher.  False if there has
+ * been one since the change count was read.
+ */
+extern bool gtf_slot_watch(int slot, uint64 serial, uint64 changes);
+
+/*
+ * The dispatcher will look at all running tasks then, at the latest; 0: not
+ * before it is told.  To be called before it looks, with a time that holds
+ * for a task that starts while it does.
+ */
+extern void gtf_dispatcher_looks_at(int db, TimestampTz at);
+extern void gtf_dispatcher_wake_to_look(int db);
+extern bool gtf_dispatcher_look_wanted(int db); /* was it told? */
+
+/* What the server shows in pg_stat_progress_* of a slot's process. */
+typedef struct GtfCommandReport
+{
+	ProgressCommandType command;
+	int64		param[PGSTAT_NUM_PROGRESS_PARAM];
+} GtfCommandReport;
+
+/* False if it runs no such command, or another task meanwhile. */
+extern bool gtf_slot_command(const GtfSlotInfo *slot, GtfCommandReport *report);
 
 /* ---- done ring: executors write after commit, the flusher reads ---- */
 typedef struct GtfDone

@@ -14,6 +14,7 @@
 
 #include "port/atomics.h"
 #include "storage/lwlock.h"
+#include "utils/backend_status.h"
 
 #include "shmem.h"
 
@@ -48,6 +49,13 @@ typedef struct Database
 	int			cancels;		/* transactions that cancel waiting tasks */
 	bool		must_probe;
 	bool		requests_changed;
+
+	/*
+	 * When the dispatcher looks at the running tasks again, at the latest; 0
+	 * = when it is told.  And: it was told.
+	 */
+	pg_atomic_uint64 looks_at;
+	pg_atomic_uint32 look_wanted;
 
 	pg_atomic_uint64 seen_ticks;	/* see gtf_submitted_seen */
 	pg_atomic_uint64 flush_requested;
@@ -110,13 +118,36 @@ typedef struct Slot
 	volatile uint64 terminate_serial;	/* = serial: end the process */
 	char		start_error[GTF_START_ERROR_SIZE];
 
+	PgBackendStatus *status;	/* of the process, while it runs a task */
+
 	/*
 	 * Written by the executor without the lock, many times a second: an odd
-	 * change count means that a write is going on.
+	 * change count means that a write is going on.  Zero for each task at
+	 * first.  A new payload counts, too.
 	 */
-	pg_atomic_uint32 progress_changes;
+	pg_atomic_uint64 progress_changes;
 	GtfProgress progress;
+	pg_atomic_uint32 watched;	/* the dispatcher wants to hear of a change */
+
+	/* Guarded by payload_lock; the executor may read its own without it */
+	int			payload;		/* index of its first page, -1 = none */
+	uint64		payload_serial; /* of the task that it belongs to */
+	pg_atomic_uint64 payload_version;	/* no two alike; 0 = none */
 } Slot;
+
+/*
+ * A page of the pool for payloads; the bytes are in an array of their own.
+ * A payload is a chain of pages.
+ */
+typedef struct PayloadPage
+{
+	int			next;			/* in the chain or among the free ones, or -1 */
+
+	/* of the first page of a chain */
+	int			last;
+	int			users;			/* the slot, and those who are reading */
+	uint32		size;			/* bytes */
+} PayloadPage;
 
 typedef struct Waiter
 {
@@ -142,7 +173,16 @@ typedef struct Segment
 	int			first_free_waiter;
 	int			num_buckets;	/* a power of two */
 
+	/* Guarded by payload_lock */
+	LWLock	   *payload_lock;
+	int			first_free_page;	/* a chain; -1 = none */
+	int			free_pages;		/* in that chain */
+	int			untouched_pages;	/* from this page on, never used */
+	uint64		last_payload_version;
+
 	/* Fixed at start: where the arrays are */
+	PayloadPage *payload_pages;
+	char	   *payload_bytes;
 	Database   *databases;
 	Lane	   *lanes;
 	Slot	   *slots;
@@ -153,6 +193,11 @@ typedef struct Segment
 } Segment;
 
 extern Segment *gtf_segment;
+
+/* shmem_payload.c */
+extern Size gtf_payload_shmem_size(void);
+extern void gtf_payload_shmem_startup(void);
+extern void gtf_payload_drop(Slot *slot);
 
 #define NUM_DATABASES	gtf_max_databases
 #define NUM_SLOTS		gtf_max_slots

@@ -26,6 +26,9 @@
 #include "settings.h"
 #include "shmem_layout.h"
 
+/* How long the dispatcher may not know that a task has started. */
+#define START_UNSEEN_USECS	(200 * INT64CONST(1000))
+
 int			gtf_my_slot = -1;
 
 static const pg_uuid_t no_task;
@@ -316,13 +319,13 @@ gtf_slot_info(int i, GtfSlotInfo *info)
 
 	for (;;)
 	{
-		uint32		before = pg_atomic_read_u32(&slot->progress_changes);
-
+		info->changes = pg_atomic_read_u64(&slot->progress_changes);
 		pg_read_barrier();
 		info->progress = slot->progress;
+		info->payload_version = pg_atomic_read_u64(&slot->payload_version);
 		pg_read_barrier();
-		if ((before & 1) == 0 &&
-			before == pg_atomic_read_u32(&slot->progress_changes))
+		if ((info->changes & 1) == 0 &&
+			info->changes == pg_atomic_read_u64(&slot->progress_changes))
 			break;
 	}
 	LWLockRelease(slot->lock);
@@ -371,6 +374,7 @@ gtf_slot_free_lost(int i, uint32 generation)
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	if (slot->generation == generation && slot->state == GTF_SLOT_LOST)
 	{
+		gtf_payload_drop(slot);
 		slot->state = GTF_SLOT_FREE;
 		slot->database_oid = InvalidOid;
 		gtf_segment->running[i] = no_task;
@@ -386,7 +390,7 @@ gtf_slot_live_begin(int i, uint64 serial)
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	running = slot->serial == serial && slot->state == GTF_SLOT_RUNNING &&
-		slot->body_running && !slot->live_written;
+		slot->body_running;
 	if (running)
 		slot->live_writing = true;
 	LWLockRelease(slot->lock);
@@ -482,6 +486,7 @@ gtf_db_forget(Oid database)
 		if (slot->database_oid == database && slot->pid == 0 &&
 			slot->state != GTF_SLOT_FREE)
 		{
+			gtf_payload_drop(slot);
 			slot->state = GTF_SLOT_FREE;
 			slot->database_oid = InvalidOid;
 			gtf_segment->running[i] = no_task;
@@ -601,6 +606,8 @@ gtf_slot_take(GtfTaskRef *ref)
 		slot->timeout_at = 0;
 		slot->hard_timeout_at = 0;
 		slot->progress.kind = GTF_PROGRESS_NONE;
+		pg_atomic_write_u64(&slot->progress_changes, 0);
+		pg_atomic_write_u32(&slot->watched, 0);
 		gtf_segment->running[gtf_my_slot] = ref->id;
 	}
 	else
@@ -623,6 +630,7 @@ gtf_slot_body_starts(TimestampTz at, bool live_written, GtfAbortMode mode,
 					 TimestampTz timeout_at, TimestampTz hard_timeout_at)
 {
 	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+	TimestampTz looks_at;
 	bool		wanted;
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
@@ -636,8 +644,17 @@ gtf_slot_body_starts(TimestampTz at, bool live_written, GtfAbortMode mode,
 		slot->abortable = mode == GTF_MODE_POLL || mode == GTF_MODE_INTERRUPT;
 		slot->timeout_at = timeout_at;
 		slot->hard_timeout_at = hard_timeout_at;
+		slot->status = MyBEEntry;
+		/* the first report is written at once, too */
+		if (gtf_progress_flush_interval == 0)
+			pg_atomic_write_u32(&slot->watched, 1);
 	}
 	LWLockRelease(slot->lock);
+
+	/* start, then look; the dispatcher tells the time, then looks at us */
+	looks_at = (TimestampTz) pg_atomic_read_u64(&gtf_segment->databases[slot->database].looks_at);
+	if (wanted && (looks_at == 0 || looks_at > at + START_UNSEEN_USECS))
+		gtf_dispatcher_wake_to_look(slot->database);
 	return wanted;
 }
 
@@ -718,6 +735,7 @@ gtf_slot_idle(bool processed, bool failed)
 	if (failed)
 		slot->failed++;
 	LWLockRelease(slot->lock);
+	gtf_payload_drop(slot);
 }
 
 bool
@@ -744,19 +762,6 @@ gtf_slot_wait_end(void)
 		return;
 	slot->waiting = false;
 	pg_atomic_sub_fetch_u32(&gtf_segment->databases[slot->database].waiting_executors, 1);
-}
-
-void
-gtf_slot_set_progress(const GtfProgress *progress)
-{
-	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
-	uint32		changes = pg_atomic_read_u32(&slot->progress_changes);
-
-	pg_atomic_write_u32(&slot->progress_changes, changes + 1);
-	pg_write_barrier();
-	slot->progress = *progress;
-	pg_write_barrier();
-	pg_atomic_write_u32(&slot->progress_changes, changes + 2);
 }
 
 void

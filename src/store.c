@@ -663,8 +663,8 @@ gtf_store_outcome_probe(const pg_uuid_t *id, int32 attempt, TransactionId *xid)
 	return result;
 }
 
-GtfOutcome *
-gtf_store_outcome_last(const pg_uuid_t *id, XLogRecPtr *lsn)
+static GtfOutcome *
+outcome_last(const pg_uuid_t *id, XLogRecPtr *lsn, bool whole)
 {
 	StoreLookup lookup;
 	GtfOutcome *outcome = NULL;
@@ -698,13 +698,16 @@ gtf_store_outcome_last(const pg_uuid_t *id, XLogRecPtr *lsn)
 		outcome->progress_total = isnull ? 0 : DatumGetInt64(d);
 		GET(OUT_PROGRESS_FRACTION);
 		outcome->progress_fraction = isnull ? 0 : DatumGetFloat8(d);
-		GET(OUT_RESULT);
-		outcome->result = isnull ? NULL : DatumGetJsonbPCopy(d);
-		GET(OUT_PAYLOAD);
-		outcome->payload = isnull ? NULL : DatumGetJsonbPCopy(d);
-		text_or_null(slot, OUT_ERROR_MESSAGE, outcome->error_message);
-		text_or_null(slot, OUT_EXCEPTION_TYPE, outcome->exception_type);
-		text_or_null(slot, OUT_STACK_TRACE, outcome->stack_trace);
+		if (whole)
+		{
+			GET(OUT_RESULT);
+			outcome->result = isnull ? NULL : DatumGetJsonbPCopy(d);
+			GET(OUT_PAYLOAD);
+			outcome->payload = isnull ? NULL : DatumGetJsonbPCopy(d);
+			text_or_null(slot, OUT_ERROR_MESSAGE, outcome->error_message);
+			text_or_null(slot, OUT_EXCEPTION_TYPE, outcome->exception_type);
+			text_or_null(slot, OUT_STACK_TRACE, outcome->stack_trace);
+		}
 
 		if (lsn)
 		{
@@ -722,6 +725,18 @@ gtf_store_outcome_last(const pg_uuid_t *id, XLogRecPtr *lsn)
 	}
 	gtf_lookup_end(&lookup);
 	return outcome;
+}
+
+GtfOutcome *
+gtf_store_outcome_last(const pg_uuid_t *id, XLogRecPtr *lsn)
+{
+	return outcome_last(id, lsn, true);
+}
+
+GtfOutcome *
+gtf_store_outcome_head(const pg_uuid_t *id, XLogRecPtr *lsn)
+{
+	return outcome_last(id, lsn, false);
 }
 
 void

@@ -107,6 +107,12 @@ extern GtfProbe gtf_store_outcome_probe(const pg_uuid_t *id, int32 attempt,
 extern GtfOutcome *gtf_store_outcome_last(const pg_uuid_t *id, XLogRecPtr *lsn);
 
 /*
+ * The same with result, payload and texts left NULL: they may be large, and
+ * what is stored out of line can be read only under a snapshot.
+ */
+extern GtfOutcome *gtf_store_outcome_head(const pg_uuid_t *id, XLogRecPtr *lsn);
+
+/*
  * Make the final outcome of an attempt that of a retried one.  The caller
  * holds the task's lock.
  */
@@ -126,14 +132,27 @@ typedef struct GtfLive
 	char		state;			/* GTF_LIVE_* */
 	TimestampTz since;			/* started_at, or not before */
 	int32		worker;
+
+	/* what a running attempt has reported, some time ago */
+	GtfProgress progress;
+	Jsonb	   *payload;		/* or NULL */
 } GtfLive;
 
 /* Insert or replace the row of a task. */
 extern void gtf_store_live_put(const GtfLive *live);
+
+/* Its payload is left NULL by get, which may be large. */
 extern bool gtf_store_live_get(const pg_uuid_t *id, GtfLive *live);
+extern bool gtf_store_live_fetch(const pg_uuid_t *id, GtfLive *live);
+
+/*
+ * Write what the running attempt has reported into its row, if that is there.
+ * The payload stays as it is unless there is one in *live.
+ */
+extern void gtf_store_live_report(const GtfLive *live);
 extern void gtf_store_live_delete(const pg_uuid_t *id); /* fine if there is
 														 * none */
-extern List *gtf_store_live_all(void);	/* of GtfLive * */
+extern List *gtf_store_live_all(void);	/* of GtfLive *, without payloads */
 
 /* ---- gtf.abort_requests: until the attempt has ended ---- */
 typedef struct GtfRequest

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -25,7 +26,9 @@
 
 enum
 {
-	LIVE_TASK_ID = 1, LIVE_SINCE, LIVE_ATTEMPT, LIVE_WORKER, LIVE_STATE
+	LIVE_TASK_ID = 1, LIVE_SINCE, LIVE_PROGRESS_CURRENT, LIVE_PROGRESS_TOTAL,
+	LIVE_PROGRESS_FRACTION, LIVE_ATTEMPT, LIVE_WORKER, LIVE_STATE,
+	LIVE_PROGRESS_KIND, LIVE_PAYLOAD
 };
 
 enum
@@ -41,11 +44,12 @@ enum
 #define GET(att) (d = slot_getattr(slot, (att), &isnull))
 
 static void
-live_from_slot(TupleTableSlot *slot, GtfLive *live)
+live_from_slot(TupleTableSlot *slot, GtfLive *live, bool with_payload)
 {
 	Datum		d;
 	bool		isnull;
 
+	memset(live, 0, sizeof(GtfLive));
 	GET(LIVE_TASK_ID);
 	live->task_id = *DatumGetUUIDP(d);
 	GET(LIVE_SINCE);
@@ -56,10 +60,24 @@ live_from_slot(TupleTableSlot *slot, GtfLive *live)
 	live->worker = isnull ? 0 : DatumGetInt32(d);
 	GET(LIVE_STATE);
 	live->state = DatumGetChar(d);
+	GET(LIVE_PROGRESS_KIND);
+	live->progress.kind = isnull ? GTF_PROGRESS_NONE : DatumGetChar(d);
+	GET(LIVE_PROGRESS_CURRENT);
+	live->progress.current = isnull ? 0 : DatumGetInt64(d);
+	GET(LIVE_PROGRESS_TOTAL);
+	live->progress.total = isnull ? 0 : DatumGetInt64(d);
+	GET(LIVE_PROGRESS_FRACTION);
+	live->progress.fraction = isnull ? 0 : DatumGetFloat8(d);
+	if (with_payload)
+	{
+		GET(LIVE_PAYLOAD);
+		live->payload = isnull ? NULL : DatumGetJsonbPCopy(d);
+	}
 }
 
 static bool
-live_find(const pg_uuid_t *id, GtfLive *live, ItemPointer tid)
+live_find(const pg_uuid_t *id, GtfLive *live, bool with_payload,
+		  ItemPointer tid)
 {
 	StoreLookup lookup;
 	bool		found;
@@ -68,7 +86,7 @@ live_find(const pg_uuid_t *id, GtfLive *live, ItemPointer tid)
 	found = gtf_lookup_next(&lookup, ForwardScanDirection);
 	if (found)
 	{
-		live_from_slot(lookup.slot, live);
+		live_from_slot(lookup.slot, live, with_payload);
 		*tid = lookup.slot->tts_tid;
 	}
 	gtf_lookup_end(&lookup);
@@ -80,7 +98,15 @@ gtf_store_live_get(const pg_uuid_t *id, GtfLive *live)
 {
 	ItemPointerData tid;
 
-	return live_find(id, live, &tid);
+	return live_find(id, live, false, &tid);
+}
+
+bool
+gtf_store_live_fetch(const pg_uuid_t *id, GtfLive *live)
+{
+	ItemPointerData tid;
+
+	return live_find(id, live, true, &tid);
 }
 
 void
@@ -90,11 +116,42 @@ gtf_store_live_delete(const pg_uuid_t *id)
 	ItemPointerData tid;
 	Relation	rel;
 
-	if (!live_find(id, &live, &tid))
+	if (!live_find(id, &live, false, &tid))
 		return;
 	rel = table_open(gtf_store_relid("live"), RowExclusiveLock);
 	simple_heap_delete(rel, &tid);
 	table_close(rel, NoLock);
+}
+
+/* Set the columns of a report; a missing payload is left as it is. */
+static void
+put_report(const GtfLive *live, Datum *values, bool *isnull)
+{
+#define PUT(att, datum) \
+	(values[(att) - 1] = (datum), isnull[(att) - 1] = false)
+
+	isnull[LIVE_PROGRESS_KIND - 1] = true;
+	isnull[LIVE_PROGRESS_CURRENT - 1] = true;
+	isnull[LIVE_PROGRESS_TOTAL - 1] = true;
+	isnull[LIVE_PROGRESS_FRACTION - 1] = true;
+	switch (live->progress.kind)
+	{
+		case GTF_PROGRESS_RATIO:
+			PUT(LIVE_PROGRESS_TOTAL, Int64GetDatum(live->progress.total));
+			/* FALLTHROUGH */
+		case GTF_PROGRESS_COUNT:
+			PUT(LIVE_PROGRESS_CURRENT, Int64GetDatum(live->progress.current));
+			break;
+		case GTF_PROGRESS_FRACTION:
+			PUT(LIVE_PROGRESS_FRACTION, Float8GetDatum(live->progress.fraction));
+			break;
+		default:
+			break;
+	}
+	if (live->progress.kind != GTF_PROGRESS_NONE)
+		PUT(LIVE_PROGRESS_KIND, CharGetDatum(live->progress.kind));
+	if (live->payload)
+		PUT(LIVE_PAYLOAD, JsonbPGetDatum(live->payload));
 }
 
 void
@@ -110,14 +167,52 @@ gtf_store_live_put(const GtfLive *live)
 	gtf_writer_open(&writer, "live");
 	values = writer.slot->tts_values;
 	isnull = writer.slot->tts_isnull;
-	values[LIVE_TASK_ID - 1] = UUIDPGetDatum(&live->task_id);
-	values[LIVE_SINCE - 1] = TimestampTzGetDatum(live->since);
-	values[LIVE_ATTEMPT - 1] = Int32GetDatum(live->attempt);
-	values[LIVE_WORKER - 1] = Int32GetDatum(live->worker);
-	values[LIVE_STATE - 1] = CharGetDatum(live->state);
-	memset(isnull, false, writer.slot->tts_tupleDescriptor->natts);
-	isnull[LIVE_WORKER - 1] = live->worker == 0;
+	PUT(LIVE_TASK_ID, UUIDPGetDatum(&live->task_id));
+	PUT(LIVE_SINCE, TimestampTzGetDatum(live->since));
+	PUT(LIVE_ATTEMPT, Int32GetDatum(live->attempt));
+	if (live->worker != 0)
+		PUT(LIVE_WORKER, Int32GetDatum(live->worker));
+	PUT(LIVE_STATE, CharGetDatum(live->state));
+	put_report(live, values, isnull);
 	gtf_writer_put(&writer);
+	gtf_writer_close(&writer);
+}
+
+void
+gtf_store_live_report(const GtfLive *live)
+{
+	StoreLookup lookup;
+	HeapTuple	old = NULL;
+	GtfLive		there;
+	StoreWriter writer;
+	HeapTuple	tuple;
+	Datum	   *values;
+	bool	   *isnull;
+
+	gtf_lookup_begin(&lookup, "live", "live_pkey", &live->task_id, SnapshotSelf);
+	if (gtf_lookup_next(&lookup, ForwardScanDirection))
+	{
+		live_from_slot(lookup.slot, &there, false);
+		if (there.attempt == live->attempt && there.state == GTF_LIVE_RUNNING)
+			old = ExecCopySlotHeapTuple(lookup.slot);
+	}
+	gtf_lookup_end(&lookup);
+	if (old == NULL)
+		return;
+
+	/* a payload that stays keeps its place out of line, too */
+	gtf_writer_open(&writer, "live");
+	values = writer.slot->tts_values;
+	isnull = writer.slot->tts_isnull;
+	heap_deform_tuple(old, RelationGetDescr(writer.rel), values, isnull);
+	put_report(live, values, isnull);
+	tuple = heap_form_tuple(RelationGetDescr(writer.rel), values, isnull);
+	if (gtf_heap_update(writer.rel, &old->t_self, tuple))
+	{
+		ExecStoreVirtualTuple(writer.slot);
+		writer.slot->tts_tid = tuple->t_self;
+		gtf_exec_insert_index_tuples(writer.rri, writer.slot, writer.estate);
+	}
 	gtf_writer_close(&writer);
 }
 
@@ -134,7 +229,7 @@ gtf_store_live_all(void)
 	{
 		GtfLive    *live = palloc(sizeof(GtfLive));
 
-		live_from_slot(slot, live);
+		live_from_slot(slot, live, false);
 		result = lappend(result, live);
 	}
 	table_endscan(scan);

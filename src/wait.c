@@ -76,7 +76,7 @@ static void
 look(Awaited *task)
 {
 	XLogRecPtr	lsn;
-	GtfOutcome *outcome = gtf_store_outcome_last(&task->id, &lsn);
+	GtfOutcome *outcome = gtf_store_outcome_head(&task->id, &lsn);
 
 	if (outcome && gtf_status_is_final(outcome->status))
 	{

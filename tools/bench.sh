@@ -242,15 +242,12 @@ fdatasync_rate() {
         awk '$1 == "fdatasync" { printf "%.0f", $2; exit }' || true
 }
 
-# Share of the processors that other programs leave, during one second.
+# Share of the processors that other programs leave, during half a second.
 idle_percent() {
-    { head -n 1 /proc/stat && sleep 1 && head -n 1 /proc/stat; } |
+    { head -n 1 /proc/stat && sleep 0.5 && head -n 1 /proc/stat; } |
         awk '{ t = 0; for (i = 2; i <= 9; i++) t += $i; if (NR == 1) { i0 = $5 + $6; t0 = t }
                else printf "%.0f", 100 * ($5 + $6 - i0) / (t - t0) }'
 }
-
-idle=$(idle_percent)
-((idle >= 80)) || say "the machine is busy with something else ($idle % idle): do not trust the figures"
 
 say "building"
 copy_tree "$WORK/src"
@@ -264,9 +261,11 @@ start_cluster "$DATA"
 sql 'CREATE ROLE bench LOGIN' 'ALTER ROLE bench SET gtf.enabled = on'
 fsync_before=$(fdatasync_rate)
 
+idle=()
 for part in "${parts[@]}"; do
-    say "$part"
     fresh_database
+    idle+=("$(idle_percent)")
+    say "$part ($(date +%T), ${idle[-1]} % idle before)"
     # shellcheck disable=SC1090
     . "$BENCH/$part.sh"
 done
@@ -296,7 +295,8 @@ awk -F '\t' '
         }
     }' "$TABLE"
 echo
-echo "conditions: $CORES cores, $(awk -F ': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $idle % idle before; $version; fdatasync $(whole "${fsync_before:-0}")/s before, $(whole "${fsync_after:-0}")/s after"
+echo "conditions: $CORES cores, $(awk -F ': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(lowest "${idle[@]}") to $(highest "${idle[@]}") % idle before each part; $version; fdatasync $(whole "${fsync_before:-0}")/s before, $(whole "${fsync_after:-0}")/s after"
+(($(lowest "${idle[@]}") >= 80)) || echo "BUSY MACHINE: other programs took part of it, do not trust the figures"
 [[ ${BENCH_QUICK:-} != 1 ]] || echo "BENCH_QUICK: too small to mean anything"
 awk -F '\t' '$6 == "met" { met++ } $6 == "missed" { missed++ }
     END { printf "%d met, %d missed\n", met, missed }' "$TABLE"

@@ -17,11 +17,12 @@ TIME_LIMIT=120      # seconds until all tasks must have ended
 stop() {
     local marker
 
+    KEEP=
     pick_account
     for marker in /var/tmp/gtf.*/demo; do
         [[ -e $marker && $(stat -c %u "$marker") == "$ACCOUNT_UID" ]] || continue
         # its own shell, because that cleans up when it exits
-        (KEEP='' && adopt_work "$(dirname "$marker")")
+        (adopt_work "$(dirname "$marker")")
         say "stopped: $(dirname "$marker")"
     done
 }
@@ -107,11 +108,11 @@ print_news() {
     local id
 
     for id in "${IDS[@]}"; do
-        if [[ ${NEWS[$id]} == "${PRINTED[$id]:-}" ]]; then
-            [[ ${NEWS[$id]} == in_progress* ]] && ((SECONDS - SHOWN_AT[$id] >= 2)) || continue
+        if [[ ${NEWS[$id]} != "${PRINTED[$id]:-}" ]] ||
+            { [[ ${NEWS[$id]} == in_progress* ]] && ((SECONDS - SHOWN_AT[$id] >= 2)); }; then
+            printf '%s\n' "${LINE[$id]}"
+            PRINTED[$id]=${NEWS[$id]} SHOWN_AT[$id]=$SECONDS
         fi
-        printf '%s\n' "${LINE[$id]}"
-        PRINTED[$id]=${NEWS[$id]} SHOWN_AT[$id]=$SECONDS
     done
 }
 

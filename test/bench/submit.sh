@@ -20,7 +20,7 @@ against_insert() { # CLIENTS ROUNDS: a submit between two inserts
         ratio+=("$(calc "$tps / (($before + $after) / 2)")")
         before=$after
     done
-    row "gtf_submit, $1 client(s), beside a bare INSERT" "$(whole "$(median "${submits[@]}")")/s" \
+    row "gtf_submit, clients: $1, beside a bare INSERT" "$(whole "$(median "${submits[@]}")")/s" \
         "$(whole "$(median "${inserts[@]}")")/s" "$(ratios "${ratio[@]}")" \
         "$(median "${ratio[@]}")" '>=' 0.8 x
 }

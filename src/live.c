@@ -1,0 +1,210 @@
+/*-------------------------------------------------------------------------
+ *
+ * live.c
+ *	  The dispatcher writes down what a crash would take: the start, progress
+ *	  and payload of attempts that run for a while.
+ *
+ * The start goes to gtf.live after 100 ms.  A report follows when the attempt
+ * has run, or has last been written, gtf.progress_flush_interval ago, and
+ * only if there is a new one.  So an attempt that is shorter costs nothing,
+ * and one that reports all the time one row version per interval.
+ *
+ * Nobody polls: a task that has not reported anything new for an interval is
+ * watched, that is, its next report wakes the dispatcher.  A task that starts
+ * wakes the dispatcher unless that looks soon anyway, which it announces in
+ * shared memory; while tasks start one after the other it goes on looking, so
+ * that not each of them has to wake it.
+ *
+ * gtf_slot_live_begin and _end make sure that the row is written before the
+ * executor goes on to write the outcome and to delete the row, or not at all.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "dispatcher.h"
+#include "settings.h"
+#include "store.h"
+#include "worker.h"
+
+#define LONG_RUNNING_MS 100
+#define LONGEST_MS		10		/* then other work comes first */
+
+/* What is in the row of the attempt that runs in a slot. */
+typedef struct Written
+{
+	uint64		serial;			/* of the attempt */
+	uint64		changes;		/* as of the report, 0 = none written */
+	uint64		payload_version;
+	TimestampTz at;				/* when, or when the attempt started */
+} Written;
+
+static void
+earliest(TimestampTz *next, TimestampTz at)
+{
+	if (*next == 0 || at < *next)
+		*next = at;
+}
+
+/* False if the attempt is ending. */
+static bool
+write_row(const GtfSlotInfo *info, Written *written, bool report)
+{
+	MemoryContext context = CurrentMemoryContext;
+	GtfLive		live = {0};
+	uint64		version = written->payload_version;
+
+	live.task_id = info->ref.id;
+	live.attempt = info->ref.attempt;
+	live.state = GTF_LIVE_RUNNING;
+	live.since = info->started_at;
+	live.worker = info->pid;
+	if (report)
+	{
+		live.progress = info->progress;
+		if (info->payload_version != version)
+			live.payload = gtf_slot_payload(info->index, info->serial, &version);
+	}
+
+	if (!gtf_slot_live_begin(info->index, info->serial))
+		return false;
+	PG_TRY();
+	{
+		gtf_tx_begin();
+		if (info->live_written)
+			gtf_store_live_report(&live);
+		else
+			gtf_store_live_put(&live);
+		(void) gtf_tx_commit(false);
+	}
+	PG_FINALLY();
+	{
+		gtf_slot_live_end(info->index);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	if (live.payload)
+		pfree(live.payload);
+
+	if (report)
+	{
+		written->changes = info->changes;
+		written->payload_version = version;
+		written->at = GetCurrentTimestamp();
+	}
+	return true;
+}
+
+/*
+ * Look at one slot, write what is due.  *next is set to the time to look
+ * again at, if that is earlier.
+ */
+static void
+look_at(const GtfSlotInfo *info, Written *written, TimestampTz now,
+		TimestampTz *next)
+{
+	TimestampTz due;
+	TimestampTz report_due;
+	bool		news;
+
+	if (!info->body_running)
+	{
+		earliest(next, TimestampTzPlusMilliseconds(now, LONG_RUNNING_MS));
+		return;
+	}
+	if (written->serial != info->serial)
+	{
+		memset(written, 0, sizeof(Written));
+		written->serial = info->serial;
+		written->at = info->started_at;
+	}
+
+	due = TimestampTzPlusMilliseconds(info->started_at, LONG_RUNNING_MS);
+	report_due = TimestampTzPlusMilliseconds(written->at, gtf_progress_flush_interval);
+	news = info->changes != written->changes;
+	if (info->live_written || (news && report_due < due))
+		due = report_due;
+
+	if (due > now)
+		earliest(next, due);
+	else if (!news && info->live_written)
+	{
+		if (!gtf_slot_watch(info->index, info->serial, info->changes))
+			earliest(next, now);
+	}
+	else if (write_row(info, written, news && report_due <= now))
+	{
+		if (gtf_progress_flush_interval > 0)
+			earliest(next, Max(now, TimestampTzPlusMilliseconds(written->at,
+																gtf_progress_flush_interval)));
+		else
+			earliest(next, now);
+	}
+}
+
+void
+gtf_live_write(Dispatcher *d)
+{
+	static Written *written = NULL;
+	static TimestampTz promised = 0;
+	static uint64 seen_starts = 0;
+	static int	first = 0;
+	GtfSlotInfo info;
+	TimestampTz next = 0;
+	instr_time	start;
+	uint64		starts = 0;
+	int			n = gtf_slot_count();
+
+	if (written == NULL)
+		written = MemoryContextAllocZero(TopMemoryContext, n * sizeof(Written));
+	if (!gtf_dispatcher_look_wanted(d->db) && promised > d->now)
+	{
+		gtf_dispatcher_look_at(d, promised);
+		return;
+	}
+
+	/* who starts from here on and is not seen below wakes us */
+	promised = 0;
+	gtf_dispatcher_looks_at(d->db, 0);
+	INSTR_TIME_SET_CURRENT(start);
+
+	for (int j = 0; j < n; j++)
+	{
+		int			i = (first + j) % n;
+
+		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId)
+			continue;
+		starts += info.serial;
+		if (info.state == GTF_SLOT_RUNNING)
+		{
+			instr_time	elapsed;
+
+			look_at(&info, &written[i], d->now, &next);
+			INSTR_TIME_SET_CURRENT(elapsed);
+			INSTR_TIME_SUBTRACT(elapsed, start);
+			if (INSTR_TIME_GET_MILLISEC(elapsed) > LONGEST_MS)
+			{
+				first = i + 1;
+				earliest(&next, d->now);
+				break;
+			}
+		}
+	}
+
+	if (starts != seen_starts)
+	{
+		seen_starts = starts;
+		earliest(&next, TimestampTzPlusMilliseconds(d->now, LONG_RUNNING_MS));
+	}
+	if (next != 0)
+	{
+		promised = next;
+		gtf_dispatcher_looks_at(d->db, promised);
+		gtf_dispatcher_look_at(d, promised);
+	}
+}
