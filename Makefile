@@ -19,7 +19,8 @@ help:           ## this list
 	@echo 'Build and install into the PostgreSQL that PG_CONFIG names:'
 	@echo '  make && make install && make installcheck   (the last: running server that preloads gtf)'
 	@echo
-	@echo 'Self-contained; installs missing Debian packages, says which, works in a copy:'
+	@echo 'Self-contained: works in a copy, installs missing Debian packages and says which.'
+	@echo 'KEEP=1 leaves the work folder behind, T=word tests only the files named *word*:'
 	@sed -n 's/^\([a-z-]*\): *## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | \
 		while IFS="$$(printf '\t')" read -r goal text; do \
 			printf '  make %-15s%s\n' "$$goal" "$$text"; \
@@ -32,7 +33,7 @@ demo:           ## build gtf, start a private server and show tasks running
 demo-stop:      ## stop the server that make demo left running
 	@exec tools/demo.sh stop
 
-test:           ## every suite on PostgreSQL 15; make test T=word: only the files named *word*
+test:           ## every suite on PostgreSQL 15
 	@exec tools/test.sh
 
 test-versions:  ## every suite on PostgreSQL 17, 18 and 19, in a throw-away Debian tree

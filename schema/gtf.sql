@@ -113,6 +113,7 @@ CREATE TABLE gtf.abort_requests (
 	requested_at timestamptz NOT NULL,
 	requested_by oid NOT NULL,
 	cause "char" NOT NULL,
+	force "char" NOT NULL,
 	CONSTRAINT abort_requests_pkey PRIMARY KEY (task_id)
 ) USING heap;
 
@@ -407,7 +408,7 @@ SELECT
 	1 AS subscriber_count,
 	gtf._own(t.owner, t.app_user) AS is_subscribed,
 	s.is_abortable,
-	s.timeout_exceeded OR coalesce(s.ended_at - s.started_at > d.timeout, false) AS timeout_exceeded,
+	s.timeout_exceeded OR coalesce(coalesce(s.ended_at, s.read_at) - s.started_at > d.timeout, false) AS timeout_exceeded,
 	'async'::text AS execution_mode,
 	'executor ' || s.worker AS worker,
 	s.error_message,

@@ -48,13 +48,7 @@ PG_FUNCTION_INFO_V1(gtf_cancel_text);
 PG_FUNCTION_INFO_V1(gtf_cancel_many);
 PG_FUNCTION_INFO_V1(gtf_revoke);
 
-/* How hard to try on an attempt that is not abortable. */
-typedef enum Force
-{
-	FORCE_NONE,
-	FORCE_INTERRUPT,			/* cancel its statement */
-	FORCE_TERMINATE				/* end its process */
-} Force;
+#define FINISHING_MS	1000	/* to wait for an attempt that is ending */
 
 static void
 check_call(const char *function)
@@ -69,8 +63,10 @@ check_call(const char *function)
  * commit: aborted, or aborting for a running one.
  */
 static GtfStatus
-cancel_task(const pg_uuid_t *id, Force force)
+cancel_task(const pg_uuid_t *id, GtfForce force)
 {
+	int			waited = 0;
+
 	(void) GetCurrentTransactionId();
 	gtf_lock_task(id);
 
@@ -88,26 +84,29 @@ cancel_task(const pg_uuid_t *id, Force force)
 		/* the slot first: what has just left it is found in the table */
 		if (gtf_slot_find(id, &slot))
 		{
-			if (slot.state == GTF_SLOT_FINISHING)
+			/*
+			 * A matter of microseconds, unless its commit has to wait: perhaps
+			 * for this very transaction, and then not for ever.
+			 */
+			if (slot.state == GTF_SLOT_FINISHING && slot.index != gtf_my_slot &&
+				waited++ < FINISHING_MS)
 			{
-				/* a matter of microseconds, unless its commit waits */
 				gtf_backend_wait(1);
 				continue;
 			}
-			if (slot.state == GTF_SLOT_RUNNING)
+			if (slot.state != GTF_SLOT_LOST && force == GTF_FORCE_NONE)
 			{
-				if (slot.abort_cause != GTF_CAUSE_NONE && force == FORCE_NONE)
+				if (slot.abort_cause != GTF_CAUSE_NONE)
 					return GTF_ABORTING;
-				if (slot.body_running && !slot.abortable && force == FORCE_NONE)
+				if (slot.body_running && !slot.abortable)
 					ereport(ERROR,
 							(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 							 errmsg("task \"%s\" is running and cannot be aborted",
 									gtf_id_text(id)),
 							 errhint("Its code must call gtf_on_abort(), or its type be registered with abort => 'poll' or 'interrupt'.")));
 			}
-			gtf_store_request_put(id, GTF_CAUSE_CANCEL);
-			gtf_wakeup_abort(slot.index, slot.serial,
-							 force == FORCE_INTERRUPT, force == FORCE_TERMINATE);
+			gtf_store_request_put(id, GTF_CAUSE_CANCEL, force);
+			gtf_wakeup_abort(slot.index, slot.serial, force);
 			return GTF_ABORTING;
 		}
 
@@ -123,8 +122,8 @@ cancel_task(const pg_uuid_t *id, Force force)
 		/* its executor is gone and the dispatcher has not settled that yet */
 		if (gtf_store_live_get(id, &live) && live.state == GTF_LIVE_RUNNING)
 		{
-			gtf_store_request_put(id, GTF_CAUSE_CANCEL);
-			gtf_wakeup_abort(-1, 0, false, false);
+			gtf_store_request_put(id, GTF_CAUSE_CANCEL, force);
+			gtf_wakeup_abort(-1, 0, force);
 			return GTF_ABORTING;
 		}
 
@@ -168,7 +167,7 @@ gtf_cancel(PG_FUNCTION_ARGS)
 
 	check_call("gtf_cancel()");
 	check_rights(id, PG_GETARG_BOOL(1));
-	(void) cancel_task(id, FORCE_NONE);
+	(void) cancel_task(id, GTF_FORCE_NONE);
 	PG_RETURN_TEXT_P(cstring_to_text("aborted"));
 }
 
@@ -225,7 +224,7 @@ gtf_cancel_many(PG_FUNCTION_ARGS)
 		PG_TRY();
 		{
 			check_rights(DatumGetUUIDP(ids[i]), force);
-			(void) cancel_task(DatumGetUUIDP(ids[i]), FORCE_NONE);
+			(void) cancel_task(DatumGetUUIDP(ids[i]), GTF_FORCE_NONE);
 			outcome = "aborted";
 			ReleaseCurrentSubTransaction();
 		}
@@ -274,14 +273,14 @@ gtf_revoke(PG_FUNCTION_ARGS)
 	pg_uuid_t  *id = PG_GETARG_UUID_P(0);
 	bool		terminate = PG_GETARG_BOOL(1);
 	char	   *signal = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	Force		force = FORCE_NONE;
+	GtfForce	force = GTF_FORCE_NONE;
 
 	check_call("gtf_revoke()");
 	gtf_require_admin();
 	if (strcmp(signal, "SIGINT") == 0)
-		force = FORCE_INTERRUPT;
+		force = GTF_FORCE_INTERRUPT;
 	else if (strcmp(signal, "SIGTERM") == 0)
-		force = FORCE_TERMINATE;
+		force = GTF_FORCE_TERMINATE;
 	else
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -289,5 +288,5 @@ gtf_revoke(PG_FUNCTION_ARGS)
 				 errhint("Use SIGINT to cancel the statement or SIGTERM to end the executor.")));
 	check_rights(id, true);
 	PG_RETURN_TEXT_P(cstring_to_text(gtf_status_text(cancel_task(id,
-																 terminate ? force : FORCE_NONE))));
+																 terminate ? force : GTF_FORCE_NONE))));
 }

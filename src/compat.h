@@ -65,19 +65,32 @@ gtf_owns_extension(Oid extension, Oid role)
 #endif
 }
 
+/*
+ * With nowait, a key that is there already, or that another transaction is
+ * writing, is no error: true, and the caller has to undo the insertion.
+ */
+static inline bool
+gtf_exec_try_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot,
+						  EState *estate, bool nowait)
+{
+	bool		conflict = false;
+#if PG_VERSION_NUM >= 160000
+	List	   *recheck = ExecInsertIndexTuples(rri, slot, estate, false, nowait,
+												&conflict, NIL, false);
+#else
+	List	   *recheck = ExecInsertIndexTuples(rri, slot, estate, false, nowait,
+												&conflict, NIL);
+#endif
+
+	list_free(recheck);
+	return conflict;
+}
+
 static inline void
 gtf_exec_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot,
 							 EState *estate)
 {
-#if PG_VERSION_NUM >= 160000
-	List	   *recheck = ExecInsertIndexTuples(rri, slot, estate, false, false,
-												NULL, NIL, false);
-#else
-	List	   *recheck = ExecInsertIndexTuples(rri, slot, estate, false, false,
-												NULL, NIL);
-#endif
-
-	list_free(recheck);
+	(void) gtf_exec_try_index_tuples(rri, slot, estate, false);
 }
 
 /* Update a row; true if its new version needs entries in the indexes. */

@@ -198,25 +198,28 @@ gtf_sleep(PG_FUNCTION_ARGS)
  * form can be larger, by far (of numbers), or smaller.
  */
 static void
-set_payload(const Jsonb *payload)
+tell(const GtfProgress *progress, const Jsonb *payload)
 {
-	StringInfoData text;
+	if (payload)
+	{
+		StringInfoData text;
 
-	initStringInfo(&text);
-	(void) JsonbToCString(&text, (JsonbContainer *) &payload->root,
-						  VARSIZE(payload));
-	if (text.len > GTF_PAYLOAD_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("payload is too large"),
-				 errdetail("It has %d bytes as text, the limit is %d bytes.",
-						   text.len, GTF_PAYLOAD_MAX)));
-	pfree(text.data);
-	if (!gtf_slot_set_payload(payload))
+		initStringInfo(&text);
+		(void) JsonbToCString(&text, (JsonbContainer *) &payload->root,
+							  VARSIZE(payload));
+		if (text.len > GTF_PAYLOAD_MAX)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("payload is too large"),
+					 errdetail("It has %d bytes as text, the limit is %d bytes.",
+							   text.len, GTF_PAYLOAD_MAX)));
+		pfree(text.data);
+	}
+	if (!gtf_slot_report(progress, payload))
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of shared memory for payloads"),
-				 errdetail("The payload stays as it was."),
+				 errdetail("Progress and payload stay as they were."),
 				 errhint("You might need to increase gtf.payload_memory.")));
 }
 
@@ -236,14 +239,11 @@ report(FunctionCallInfo fcinfo, char kind, int64 current, int64 total,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("progress must not be negative")));
 
-	/* first what can fail */
-	if (!PG_ARGISNULL(last))
-		set_payload(PG_GETARG_JSONB_P(last));
 	progress.kind = kind;
 	progress.current = current;
 	progress.total = total;
 	progress.fraction = fraction;
-	gtf_slot_set_progress(&progress);
+	tell(&progress, PG_ARGISNULL(last) ? NULL : PG_GETARG_JSONB_P(last));
 	PG_RETURN_BOOL(!shall_stop());
 }
 
@@ -334,6 +334,6 @@ gtf_update_payload(PG_FUNCTION_ARGS)
 {
 	require_task("gtf_update_payload()");
 	if (!PG_ARGISNULL(0))
-		set_payload(PG_GETARG_JSONB_P(0));
+		tell(NULL, PG_GETARG_JSONB_P(0));
 	PG_RETURN_BOOL(!shall_stop());
 }

@@ -10,7 +10,8 @@
  * UPDATE change the ground the workers stand on: they are stopped until the
  * transaction ends.  Bodies that run meanwhile are rolled back and run again.
  *
- * COMMIT PREPARED has no commit callback: it asks for a scan of the table.
+ * COMMIT PREPARED has no commit callback: it asks for a scan of the table, and
+ * whoever waits for a task to look whether that is what has ended it.
  *
  *-------------------------------------------------------------------------
  */
@@ -111,7 +112,11 @@ database_needed(Node *stmt)
 
 				foreach(lc, alter->options)
 				{
-					if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
+					const char *option = lfirst_node(DefElem, lc)->defname;
+
+					/* nothing runs in templates, so that anybody can copy them */
+					if (strcmp(option, "tablespace") == 0 ||
+						strcmp(option, "is_template") == 0)
 						database = get_database_oid(alter->dbname, true);
 				}
 				break;
@@ -133,8 +138,14 @@ database_needed(Node *stmt)
 		default:
 			break;
 	}
-	if (!is_ours(database) || IsTransactionBlock() ||
-		!gtf_owns_database(database, GetUserId()))
+	if (!is_ours(database) || !gtf_owns_database(database, GetUserId()))
+		return InvalidOid;
+	/* one's own can be copied and made a template, the rest will fail */
+	if (database == MyDatabaseId &&
+		!IsA(stmt, CreatedbStmt) && !IsA(stmt, AlterDatabaseStmt))
+		return InvalidOid;
+	if (IsTransactionBlock() &&
+		!IsA(stmt, RenameStmt) && !IsA(stmt, AlterDatabaseStmt))
 		return InvalidOid;
 	return database;
 }
@@ -159,14 +170,12 @@ is_our_extension_update(Node *stmt)
 		strcmp(castNode(AlterExtensionStmt, stmt)->extname, "gtf") == 0;
 }
 
-/* Keep the workers out of this database until the transaction ends. */
+/* Keep the workers out of a database until the transaction ends. */
 static void
-stop_until_end_of_transaction(void)
+stop_until_end_of_transaction(Oid database)
 {
-	if (!gtf_db_block(MyDatabaseId))
-		return;
-	gtf_wakeup_unblock(MyDatabaseId);
-	stop_workers(MyDatabaseId);
+	if (gtf_wakeup_block(database))
+		stop_workers(database);
 }
 
 static void
@@ -177,86 +186,79 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 {
 	Node	   *stmt = pstmt->utilityStmt;
 	Oid			needed = InvalidOid;
-	Oid			created = InvalidOid;
+	Oid			changed = InvalidOid;
+	bool		dropped = false;
 	bool		commit_prepared = false;
+	char	   *created = NULL;
 	uint64		seen = 0;
 
-	if (gtf_shmem_available() && !IsBinaryUpgrade)
+	if (!gtf_shmem_available() || IsBinaryUpgrade)
 	{
-		switch (nodeTag(stmt))
-		{
-			case T_DropdbStmt:
-			case T_RenameStmt:
-			case T_AlterDatabaseStmt:
-			case T_CreatedbStmt:
-				needed = database_needed(stmt);
-				break;
-			case T_TransactionStmt:
-				commit_prepared =
-					castNode(TransactionStmt, stmt)->kind == TRANS_STMT_COMMIT_PREPARED;
-				/* before the commit: none of its tasks is below this */
-				if (commit_prepared)
-					seen = gtf_submitted_seen(MyDatabaseId);
-				break;
-			case T_AlterExtensionStmt:
-				if (is_our_extension_update(stmt) && is_ours(MyDatabaseId) &&
-					OidIsValid(get_extension_oid("gtf", true)) &&
-					gtf_owns_extension(get_extension_oid("gtf", true), GetUserId()))
-					stop_until_end_of_transaction();
-				break;
-			default:
-				break;
-		}
-	}
-
-	if (OidIsValid(needed) && gtf_db_block(needed))
-	{
-		PG_TRY();
-		{
-			stop_workers(needed);
-			run_next(pstmt, queryString, readOnlyTree, context, params,
-					 queryEnv, dest, qc);
-		}
-		PG_FINALLY();
-		{
-			gtf_db_unblock(needed);
-			/* if it is still there, its dispatcher comes back */
-			(void) gtf_db_want(needed);
-			gtf_launcher_wake();
-		}
-		PG_END_TRY();
-		if (IsA(stmt, DropdbStmt))
-		{
-			gtf_db_forget(needed);
-			gtf_db_unwant(needed);
-		}
-	}
-	else
 		run_next(pstmt, queryString, readOnlyTree, context, params, queryEnv,
 				 dest, qc);
+		return;
+	}
 
+	/* the statement may be gone when it has been run */
+	switch (nodeTag(stmt))
+	{
+		case T_DropdbStmt:
+			dropped = true;
+			needed = database_needed(stmt);
+			break;
+		case T_CreatedbStmt:
+			created = pstrdup(castNode(CreatedbStmt, stmt)->dbname);
+			needed = database_needed(stmt);
+			break;
+		case T_RenameStmt:
+		case T_AlterDatabaseStmt:
+			needed = database_needed(stmt);
+			break;
+		case T_AlterDatabaseSetStmt:
+			{
+				AlterDatabaseSetStmt *set = castNode(AlterDatabaseSetStmt, stmt);
+
+				if (set->setstmt->name == NULL ||
+					pg_strncasecmp(set->setstmt->name, "gtf.", 4) == 0)
+					changed = get_database_oid(set->dbname, true);
+				break;
+			}
+		case T_TransactionStmt:
+			commit_prepared =
+				castNode(TransactionStmt, stmt)->kind == TRANS_STMT_COMMIT_PREPARED;
+			/* before the commit: none of its tasks is below this */
+			if (commit_prepared)
+				seen = gtf_submitted_seen(MyDatabaseId);
+			break;
+		case T_AlterExtensionStmt:
+			if (is_our_extension_update(stmt) && is_ours(MyDatabaseId) &&
+				OidIsValid(get_extension_oid("gtf", true)) &&
+				gtf_owns_extension(get_extension_oid("gtf", true), GetUserId()))
+				stop_until_end_of_transaction(MyDatabaseId);
+			break;
+		default:
+			break;
+	}
+
+	if (OidIsValid(needed))
+		stop_until_end_of_transaction(needed);
+	run_next(pstmt, queryString, readOnlyTree, context, params, queryEnv,
+			 dest, qc);
+
+	if (OidIsValid(needed) && dropped)
+		gtf_wakeup_gone(needed);
+	if (is_ours(changed))
+		gtf_wakeup_restart(changed);
+	if (created)
+		gtf_wakeup_database(get_database_oid(created, true));
 	if (commit_prepared && is_ours(MyDatabaseId))
 	{
 		pg_uuid_t	from;
 
 		gtf_id_below(seen, &from);
 		gtf_submitted_scan_from(MyDatabaseId, &from);
-	}
-	if (gtf_shmem_available() && IsA(stmt, AlterDatabaseSetStmt))
-	{
-		AlterDatabaseSetStmt *set = castNode(AlterDatabaseSetStmt, stmt);
-		Oid			database = get_database_oid(set->dbname, true);
-
-		if (is_ours(database) &&
-			(set->setstmt->name == NULL ||
-			 pg_strncasecmp(set->setstmt->name, "gtf.", 4) == 0))
-			gtf_wakeup_restart(database);
-	}
-	if (gtf_shmem_available() && IsA(stmt, CreatedbStmt))
-	{
-		created = get_database_oid(castNode(CreatedbStmt, stmt)->dbname, true);
-		if (OidIsValid(created))
-			gtf_wakeup_database(created);
+		gtf_requests_changed(MyDatabaseId);
+		gtf_waiters_wake_all();
 	}
 }
 
@@ -275,7 +277,7 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 		gtf_wakeup_database(MyDatabaseId);
 	else if (access == OAT_DROP && is_ours(MyDatabaseId) &&
 			 objectId == get_extension_oid("gtf", true))
-		stop_until_end_of_transaction();
+		stop_until_end_of_transaction(MyDatabaseId);
 }
 
 void

@@ -26,15 +26,19 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/transam.h"
+#include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/procarray.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "dispatcher.h"
@@ -46,6 +50,7 @@
 #define SCAN_STEP_REFS		4096
 #define SAMPLE_INTERVAL_MS	1000
 #define KNOWN_MS			2000	/* from a commit to its push, at the most */
+#define PROBE_MS			1000	/* the same, for tasks that were cancelled */
 
 static Dispatcher me;
 static MemoryContext dispatcher_context;
@@ -238,6 +243,45 @@ keep_flusher(void)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * Let executors run tasks without looking for an outcome again, when none that
+ * was cancelled can be on its way to them any more, nor the commit of a
+ * prepared transaction that has cancelled some.
+ */
+static void
+stop_probing(TimestampTz now)
+{
+	static uint64 cancels = 0;
+	static TimestampTz until = 0;
+	bool		prepared = false;
+
+	if (!gtf_db_must_probe(MyDatabaseId))
+	{
+		until = 0;
+		return;
+	}
+	if (until == 0 || cancels != gtf_db_cancels(me.db))
+	{
+		cancels = gtf_db_cancels(me.db);
+		until = TimestampTzPlusMilliseconds(now, PROBE_MS);
+	}
+	if (scanning || gtf_queue_count() > 0 || !gtf_pool_lanes_empty())
+		return;
+	if (now < until)
+	{
+		gtf_dispatcher_look_at(&me, until);
+		return;
+	}
+	if (max_prepared_xacts > 0)
+	{
+		gtf_tx_begin();
+		prepared = gtf_store_prepared();
+		(void) gtf_tx_commit(false);
+	}
+	if (!prepared)
+		gtf_db_probe_reset(me.db, cancels);
+}
+
 static void
 round_of_work(void *arg)
 {
@@ -271,12 +315,13 @@ round_of_work(void *arg)
 
 	gtf_settle_lost(&me);
 	gtf_settle_deadlines(&me);
-	gtf_settle_requests(&me);
 	if (live_wanted)
 	{
 		gtf_settle_live(&me);
 		live_wanted = false;
 	}
+	/* when attempts that a crash has ended are settled */
+	gtf_settle_requests(&me);
 	if (scanning)
 		scan_step(NULL);
 	else if (gtf_queue_known_active())
@@ -292,9 +337,7 @@ round_of_work(void *arg)
 	gtf_live_write(&me);
 	advance_seen(me.now);
 
-	if (!scanning && gtf_queue_count() == 0 && gtf_db_must_probe(MyDatabaseId) &&
-		gtf_pool_lanes_empty())
-		gtf_db_probe_reset(me.db);
+	stop_probing(me.now);
 
 	unflushed = gtf_queue_unflushed();
 	if (!XLogRecPtrIsInvalid(unflushed))
@@ -307,6 +350,20 @@ round_of_work(void *arg)
 		gtf_dispatcher_look_at(&me, gtf_queue_next_due());
 }
 
+static bool
+is_template(void)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	bool		result = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
 /* Is there anything to do in this database?  Leaves the process if not. */
 static void
 check_installed(void)
@@ -316,6 +373,9 @@ check_installed(void)
 
 	gtf_tx_begin();
 	installed = gtf_store_installed(&version);
+	/* a session of ours would keep others from copying it */
+	if (is_template())
+		installed = GTF_NOT_INSTALLED;
 	if (installed == GTF_OTHER_VERSION)
 		ereport(LOG,
 				(errmsg("gtf does not run tasks in database \"%s\": the extension has version %s, the library %s",

@@ -37,6 +37,7 @@
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -95,7 +96,7 @@ static void
 keep_start_error(ErrorData *edata)
 {
 	if (edata->elevel >= FATAL && edata->message)
-		gtf_slot_set_start_error(edata->message);
+		gtf_slot_set_start_error(edata->sqlerrcode, edata->message);
 	if (prev_emit_log_hook)
 		prev_emit_log_hook(edata);
 }
@@ -119,6 +120,9 @@ handle_doorbell(SIGNAL_ARGS)
 
 	if (gtf_slot_doorbell(&terminate))
 	{
+		/* a former one that is not pending any more was raised */
+		if (interrupted && !QueryCancelPending)
+			gtf_abort_noticed = true;
 		interrupted = true;
 		InterruptPending = true;
 		QueryCancelPending = true;
@@ -211,6 +215,11 @@ set_app_user(const char *app_user)
 static bool
 ready(Run *run)
 {
+	/* dropped while this process lives under its name */
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(my_role)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%u\" does not exist", my_role)));
 	set_app_user(run->task->app_user);
 	if (run->type->kind == GTF_TYPE_HOOK)
 		ereport(ERROR,
@@ -269,6 +278,7 @@ prepare(Run *run)
 				/* somebody is ending it: look again when that is decided */
 				run->next = run->ref;
 				run->next.due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 50);
+				run->next.flags |= GTF_REF_SCANNED;
 				return false;
 			}
 		case GTF_PROBE_NONE:
@@ -306,7 +316,7 @@ write_success(Run *run, Jsonb *result, GtfOutcome *outcome)
 	if (run->has_live)
 		gtf_store_live_delete(&run->ref.id);
 	if (cause != GTF_CAUSE_NONE)
-		gtf_store_request_delete(&run->ref.id);
+		(void) gtf_store_request_delete(&run->ref.id);
 }
 
 /* An abort was requested after the task was taken and before its code ran. */
@@ -534,7 +544,7 @@ run_task(const GtfTaskRef *ref)
 	else if (error)
 	{
 		failed = true;
-		for (int try = 1;; try++)
+		for (volatile int try = 1;; try++)
 		{
 			volatile bool ok = true;
 
@@ -544,6 +554,9 @@ run_task(const GtfTaskRef *ref)
 			}
 			PG_CATCH();
 			{
+				/* a task that has dropped the extension? */
+				if (geterrcode() == ERRCODE_UNDEFINED_TABLE)
+					try = WRITE_TRIES;
 				MemoryContextSwitchTo(task_context);
 				EmitErrorReport();
 				FlushErrorState();
@@ -617,6 +630,10 @@ gtf_executor_main(Datum arg)
 						start.is_superuser);
 	process_session_preload_libraries();
 	emit_log_hook = prev_emit_log_hook;
+
+	/* the owner's is not for tasks, whose time-outs are gtf's */
+	if (GetConfigOption("transaction_timeout", true, false) != NULL)
+		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	gtf_worker_set_name("gtf executor");
 
 	MessageContext = AllocSetContextCreate(TopMemoryContext, "MessageContext",
@@ -625,7 +642,8 @@ gtf_executor_main(Datum arg)
 										 ALLOCSET_DEFAULT_SIZES);
 	gtf_type_keep_in(task_context);
 
-	while (!gtf_worker_stopping() && !gtf_slot_should_retire())
+	/* the doorbell may have come too late for a task: not for the next one */
+	while (!gtf_worker_stopping() && !ProcDiePending && !gtf_slot_should_retire())
 	{
 		TimestampTz now;
 		long		left;

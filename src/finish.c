@@ -23,6 +23,7 @@
 #include "finish.h"
 #include "settings.h"
 #include "store.h"
+#include "worker.h"
 
 /*
  * Delay before the attempt after `attempt`: retry_delay doubled for each
@@ -146,7 +147,7 @@ gtf_finish_aborted(GtfOutcome *outcome, GtfAbortCause cause,
 	if (!put_outcome(outcome))
 		return false;
 	gtf_store_live_delete(&outcome->task_id);
-	gtf_store_request_delete(&outcome->task_id);
+	(void) gtf_store_request_delete(&outcome->task_id);
 	return true;
 }
 
@@ -165,15 +166,19 @@ gtf_finish_cancelled(const pg_uuid_t *id, int32 attempt)
 
 	/*
 	 * Write, then look: an executor publishes its slot before it looks for an
-	 * outcome.  If it has, the task is its, and what was written goes.
+	 * outcome.  If it has, the task is its, and what was written goes.  The
+	 * other rows of the task are touched only when it is ours.
 	 */
+	outcome.status = GTF_ABORTED;
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
-	written = gtf_finish_aborted(&outcome, GTF_CAUSE_CANCEL, NULL);
-	if (written && gtf_slot_find(id, &slot))
-		written = false;
+	written = put_outcome(&outcome) && !gtf_slot_find(id, &slot);
 	if (written)
+	{
+		gtf_store_live_delete(id);
+		(void) gtf_store_request_delete(id);
 		ReleaseCurrentSubTransaction();
+	}
 	else
 		RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(context);
@@ -181,15 +186,16 @@ gtf_finish_cancelled(const pg_uuid_t *id, int32 attempt)
 	return written;
 }
 
-bool
-gtf_finish_expired(GtfOutcome *outcome)
+GtfProbe
+gtf_finish_unstarted(GtfOutcome *outcome)
 {
-	outcome->status = GTF_ABORTED;
-	outcome->error_message = "Task expired";
-	if (!put_outcome(outcome))
-		return false;
-	gtf_store_live_delete(&outcome->task_id);
-	return true;
+	GtfProbe	found;
+
+	keep_payload(outcome);
+	found = gtf_store_outcome_try(outcome);
+	if (found == GTF_PROBE_NONE)
+		gtf_store_live_delete(&outcome->task_id);
+	return found;
 }
 
 bool
@@ -247,7 +253,7 @@ gtf_finish_tell(const GtfOutcome *outcome, XLogRecPtr lsn)
 	done.attempt = outcome->attempt;
 	if (!gtf_done_push(MyDatabaseId, &done))
 	{
-		XLogFlush(lsn);
+		gtf_make_durable(lsn);
 		gtf_waiters_wake(&outcome->task_id);
 	}
 }

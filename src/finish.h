@@ -10,6 +10,7 @@
 
 #include "registry.h"
 #include "shmem.h"
+#include "store.h"
 #include "task.h"
 
 /*
@@ -40,8 +41,11 @@ extern bool gtf_finish_aborted(GtfOutcome *outcome, GtfAbortCause cause,
  */
 extern bool gtf_finish_cancelled(const pg_uuid_t *id, int32 attempt);
 
-/* End a task that has not started as aborted.  False as above. */
-extern bool gtf_finish_expired(GtfOutcome *outcome);
+/*
+ * End a task that has not started, from the dispatcher: never waits.  NONE
+ * when the outcome was written, else what is in its way.
+ */
+extern GtfProbe gtf_finish_unstarted(GtfOutcome *outcome);
 
 /* The same for an attempt whose executor is gone; cause as in its slot. */
 extern bool gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,

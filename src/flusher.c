@@ -20,8 +20,6 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "replication/syncrep.h"
-#include "replication/walsender.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
@@ -34,21 +32,8 @@ static void
 detach(int code, Datum arg)
 {
 	gtf_flusher_detach(my_db);
-}
-
-static void
-make_durable(XLogRecPtr lsn)
-{
-	if (XLogRecPtrIsInvalid(lsn))
-		return;
-	if (lsn > GetFlushRecPtr(NULL))
-		XLogFlush(lsn);
-	if (SyncRepRequested())
-	{
-		HOLD_INTERRUPTS();
-		SyncRepWaitForLSN(lsn, true);
-		RESUME_INTERRUPTS();
-	}
+	/* what it had taken from the ring, and what came into it too late */
+	gtf_waiters_wake_all();
 }
 
 static void
@@ -76,7 +61,7 @@ tick(void *arg)
 		if (n == 0 && !wake_dispatcher)
 			break;
 
-		make_durable(lsn);
+		gtf_make_durable(lsn);
 		for (int i = 0; i < n; i++)
 			gtf_waiters_wake(&done[i].id);
 		if (wake_dispatcher)
@@ -108,7 +93,11 @@ gtf_flusher_main(Datum arg)
 	while (!gtf_worker_stopping())
 	{
 		if (!gtf_worker_guarded(tick, NULL, scratch))
+		{
+			/* what it had taken from the ring is told of no more */
+			gtf_waiters_wake_all();
 			(void) gtf_worker_wait(1000);
+		}
 		else
 			(void) gtf_worker_wait(-1);
 		if (gtf_db_is_blocked(my_db))

@@ -219,7 +219,7 @@ read_state(const GtfTask *task, State *state, bool whole)
 	if (running)
 	{
 		if (whole)
-			payload = gtf_slot_payload(slot.index, slot.serial, NULL);
+			payload = gtf_slot_payload(&slot);
 		if (whole && slot.progress.kind == GTF_PROGRESS_NONE)
 			gtf_progress_of_command(task, &slot, &slot.progress);
 	}

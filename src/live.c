@@ -53,11 +53,10 @@ earliest(TimestampTz *next, TimestampTz at)
 
 /* False if the attempt is ending. */
 static bool
-write_row(const GtfSlotInfo *info, Written *written, bool report)
+write_row(GtfSlotInfo *info, Written *written, bool report)
 {
 	MemoryContext context = CurrentMemoryContext;
 	GtfLive		live = {0};
-	uint64		version = written->payload_version;
 
 	live.task_id = info->ref.id;
 	live.attempt = info->ref.attempt;
@@ -66,9 +65,9 @@ write_row(const GtfSlotInfo *info, Written *written, bool report)
 	live.worker = info->pid;
 	if (report)
 	{
+		if (info->payload_version != written->payload_version)
+			live.payload = gtf_slot_payload(info);
 		live.progress = info->progress;
-		if (info->payload_version != version)
-			live.payload = gtf_slot_payload(info->index, info->serial, &version);
 	}
 
 	if (!gtf_slot_live_begin(info->index, info->serial))
@@ -94,7 +93,7 @@ write_row(const GtfSlotInfo *info, Written *written, bool report)
 	if (report)
 	{
 		written->changes = info->changes;
-		written->payload_version = version;
+		written->payload_version = info->payload_version;
 		written->at = GetCurrentTimestamp();
 	}
 	return true;
@@ -105,7 +104,7 @@ write_row(const GtfSlotInfo *info, Written *written, bool report)
  * again at, if that is earlier.
  */
 static void
-look_at(const GtfSlotInfo *info, Written *written, TimestampTz now,
+look_at(GtfSlotInfo *info, Written *written, TimestampTz now,
 		TimestampTz *next)
 {
 	TimestampTz due;

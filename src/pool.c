@@ -4,9 +4,11 @@
  *	  Lanes and executors of one database, as the dispatcher runs them.
  *
  * An executor is bound to one role for its life, so the pool is shared
- * between owners by starting and retiring processes.  An owner that has work
- * and no executor is hungry: an idle executor of somebody else is retired at
- * once, a busy one (of the owner who has most) after its current task.
+ * between owners by starting and retiring processes.  For an owner with work
+ * that waits, an idle executor of somebody else is retired at once; for one
+ * who has no executor at all (a hungry one), a busy executor, too, after its
+ * current task: one of the owner who has most.  What becomes free goes to the
+ * owner who has been hungry longest.
  *
  * Nothing here waits for a child.  A process that did not come up is found
  * by its handle; what it said in its FATAL is in its slot.
@@ -35,6 +37,7 @@
 #define FAIL_BATCH			500
 #define SHORTAGE_RETRY_MS	1000
 #define UNATTACHED_MS		30000
+#define TAKE_IDLE_MS		100 /* between two looks at others' idle ones */
 
 /* A process that was started and has not taken a task yet. */
 typedef struct Launch
@@ -48,6 +51,7 @@ static MemoryContext pool_context;
 static int	my_db;
 static Launch *launches;
 static bool shortage_reported = false;
+static bool shortage_now;		/* in this round */
 static TimestampTz shortage_until = 0;
 
 void
@@ -256,6 +260,18 @@ launch(Dispatcher *d, OwnerQueue *queue, bool can_login, bool is_superuser)
 	return true;
 }
 
+/* Does this keep executors from starting for a while only? */
+static bool
+is_transient(int sqlerrcode)
+{
+	int			category = ERRCODE_TO_CATEGORY(sqlerrcode);
+
+	/* connection limits; a shutdown; a database that takes no connections */
+	return category == ERRCODE_INSUFFICIENT_RESOURCES ||
+		category == ERRCODE_OPERATOR_INTERVENTION ||
+		category == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+}
+
 /* See what became of the processes that were started. */
 static void
 watch_launches(Dispatcher *d)
@@ -283,6 +299,7 @@ watch_launches(Dispatcher *d)
 			info.state != GTF_SLOT_LAUNCHING)
 		{
 			queue->start_failures = 0;
+			queue->start_not_before = 0;
 			pfree(l->handle);
 			l->handle = NULL;
 			continue;
@@ -296,6 +313,16 @@ watch_launches(Dispatcher *d)
 		if (alive && info.generation == l->generation &&
 			gtf_slot_release_unattached(i, l->generation))
 		{
+			if (is_transient(info.start_sqlerrcode))
+			{
+				if (queue->start_not_before == 0)
+					ereport(WARNING,
+							(errcode(info.start_sqlerrcode),
+							 errmsg("could not start a gtf executor: %s", info.start_error),
+							 errdetail("Tasks stay pending until one can be started.")));
+				queue->start_not_before = TimestampTzPlusMilliseconds(d->now, SHORTAGE_RETRY_MS);
+				continue;
+			}
 			queue->start_failures++;
 			if (queue->start_failures >= MAX_START_FAILURES)
 			{
@@ -320,6 +347,7 @@ report_shortage(Dispatcher *d)
 				 errdetail("Tasks stay pending until one is."),
 				 errhint("Raise max_worker_processes, or gtf.max_slots.")));
 	shortage_reported = true;
+	shortage_now = true;
 	shortage_until = TimestampTzPlusMilliseconds(d->now, SHORTAGE_RETRY_MS);
 	gtf_dispatcher_look_at(d, shortage_until);
 }
@@ -373,6 +401,20 @@ retire_one(Dispatcher *d, const OwnerQueue *hungry, bool busy_too)
 	return true;
 }
 
+/* Who has been hungry longest comes first, who is not comes last. */
+static int
+compare_hunger(const void *a, const void *b)
+{
+	TimestampTz since_a = (*(OwnerQueue *const *) a)->hungry_since;
+	TimestampTz since_b = (*(OwnerQueue *const *) b)->hungry_since;
+
+	if (since_a == since_b)
+		return 0;
+	if (since_a == 0 || since_b == 0)
+		return since_a == 0 ? 1 : -1;
+	return since_a < since_b ? -1 : 1;
+}
+
 void
 gtf_pool_adjust(Dispatcher *d)
 {
@@ -420,17 +462,28 @@ gtf_pool_adjust(Dispatcher *d)
 	for (int i = 0; i < n; i++)
 	{
 		OwnerQueue *queue = owners[i];
-		int			waiting = queue->count +
+
+		queue->waiting = queue->count +
 			(queue->lane >= 0 ? gtf_lane_count(queue->lane) : 0);
+		if (queue->waiting == 0 || queue->executors > 0)
+			queue->hungry_since = 0;
+		else if (queue->hungry_since == 0)
+			queue->hungry_since = d->now;
+	}
+	qsort(owners, n, sizeof(OwnerQueue *), compare_hunger);
+
+	shortage_now = false;
+	for (int i = 0; i < n; i++)
+	{
+		OwnerQueue *queue = owners[i];
 		int			wanted;
 		bool		can_login = true;
 		bool		is_superuser = false;
 		int			sqlerrcode = 0;
 		char	   *why;
 
-		if (waiting == 0)
+		if (queue->waiting == 0)
 		{
-			queue->hungry_since = 0;
 			if (queue->executors == 0)
 			{
 				/* nothing left of this owner */
@@ -442,29 +495,30 @@ gtf_pool_adjust(Dispatcher *d)
 		}
 		if (queue->lane < 0)
 			continue;
-		wanted = waiting - queue->idle - queue->launching;
+		wanted = queue->waiting - queue->idle - queue->launching;
 		if (wanted <= 0 || queue->executors >= gtf_max_executors)
-		{
-			queue->hungry_since = 0;
 			continue;
-		}
 
 		if (total >= gtf_max_executors)
 		{
-			/* only who has none takes from others */
-			if (queue->executors > 0)
-				continue;
-			if (queue->hungry_since == 0)
-				queue->hungry_since = d->now;
-			(void) retire_one(d, queue,
+			bool		hungry = queue->hungry_since != 0;
+
+			(void) retire_one(d, queue, hungry &&
 							  TimestampDifferenceExceeds(queue->hungry_since,
 														 d->now, HUNGRY_MS));
-			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, HUNGRY_MS));
+			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now,
+																  hungry ? HUNGRY_MS : TAKE_IDLE_MS));
 			continue;
 		}
 		if (d->now < shortage_until)
 		{
+			shortage_now = true;
 			gtf_dispatcher_look_at(d, shortage_until);
+			continue;
+		}
+		if (d->now < queue->start_not_before)
+		{
+			gtf_dispatcher_look_at(d, queue->start_not_before);
 			continue;
 		}
 		why = check_owner(queue->owner, &can_login, &is_superuser, &sqlerrcode);
@@ -480,10 +534,11 @@ gtf_pool_adjust(Dispatcher *d)
 				report_shortage(d);
 				break;
 			}
-			shortage_reported = false;
 			total++;
-			queue->hungry_since = 0;
 		}
 	}
+	/* one report until all have what they need */
+	if (!shortage_now)
+		shortage_reported = false;
 	pfree(owners);
 }

@@ -27,9 +27,11 @@ typedef struct OwnerQueue
 	int			size;
 	int			lane;			/* -1 = none */
 	int			start_failures; /* executors in a row that did not start */
-	TimestampTz hungry_since;	/* has work and no executor; 0 = is served */
+	TimestampTz start_not_before;	/* 0 = at once */
+	TimestampTz hungry_since;	/* has work and no executor; 0 = is not */
 
 	/* counted anew in each round of the pool */
+	int			waiting;
 	int			executors;
 	int			idle;
 	int			launching;

@@ -71,6 +71,8 @@ gtf_retry(PG_FUNCTION_ARGS)
 				 errhint("Submit a new task to do the work again.")));
 
 	gtf_store_outcome_retried(id, last->attempt);
+	/* one that came too late is not for the next attempt */
+	(void) gtf_store_request_delete(id);
 	live.task_id = *id;
 	live.attempt = last->attempt + 1;
 	live.state = GTF_LIVE_WAITING;

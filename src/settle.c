@@ -36,7 +36,7 @@
  */
 static void
 settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
-			   const GtfSlotInfo *slot, GtfAbortCause cause, GtfTaskRef *next)
+			   GtfSlotInfo *slot, GtfAbortCause cause, GtfTaskRef *next)
 {
 	GtfOutcome	outcome = {0};
 	GtfTask    *task;
@@ -55,8 +55,11 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 		outcome.ended_at = GetCurrentTimestamp();
 		outcome.worker = worker;
 		if (slot)
-			gtf_finish_set_report(&outcome, &slot->progress,
-								  gtf_slot_payload(slot->index, slot->serial, NULL));
+		{
+			Jsonb	   *payload = gtf_slot_payload(slot);
+
+			gtf_finish_set_report(&outcome, &slot->progress, payload);
+		}
 		else if (gtf_store_live_fetch(&ref->id, &live) &&
 				 live.attempt == ref->attempt)
 			gtf_finish_set_report(&outcome, &live.progress, live.payload);
@@ -67,8 +70,20 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 	if (!written)
 	{
 		/* it had committed; its row of gtf.live went with that commit */
-		if (gtf_store_live_get(&ref->id, &live) && live.attempt == ref->attempt)
-			gtf_store_live_delete(&ref->id);
+		if (gtf_store_live_get(&ref->id, &live))
+		{
+			if (live.attempt == ref->attempt)
+				gtf_store_live_delete(&ref->id);
+			else if (live.state == GTF_LIVE_WAITING && live.attempt > ref->attempt)
+			{
+				/* and it did not get to hand over the next attempt */
+				*next = *ref;
+				next->attempt = live.attempt;
+				next->due = live.since;
+				next->lsn = GetXLogInsertRecPtr();
+				next->flags |= GTF_REF_HAS_LIVE;
+			}
+		}
 	}
 	lsn = gtf_tx_commit(false);
 
@@ -83,7 +98,7 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 		else
 			gtf_finish_tell(&outcome, lsn);
 	}
-	else if (task)
+	else if (task && next->attempt == 0)
 	{
 		/* the executor may have died between its commit and telling so */
 		gtf_finish_tell(&outcome, GetXLogInsertRecPtr());
@@ -192,36 +207,29 @@ resolve_request(const GtfRequest *request)
 	if (gtf_slot_find(&request->task_id, &slot))
 	{
 		/* its executor, or who settles it, deletes the row */
-		if (slot.state == GTF_SLOT_RUNNING)
-			(void) gtf_slot_abort(slot.index, slot.serial, request->cause, false);
+		if (slot.state != GTF_SLOT_RUNNING)
+			return false;
+		if (request->force == GTF_FORCE_TERMINATE)
+			gtf_slot_terminate(slot.index, slot.serial, request->cause);
+		else
+			(void) gtf_slot_abort(slot.index, slot.serial, request->cause,
+								  request->force == GTF_FORCE_INTERRUPT &&
+								  !slot.interrupted);
 		return false;
 	}
 
+	/* only the dispatcher ends the looking for outcomes that this begins */
 	gtf_db_cancel_begin(MyDatabaseId);
-	PG_TRY();
-	{
-		gtf_tx_begin();
-		last = gtf_store_outcome_head(&request->task_id, NULL);
-		if (last && gtf_status_is_final(last->status))
-		{
-			gtf_store_request_delete(&request->task_id);
-			gone = true;
-		}
-		else if (gtf_store_task_fetch(&request->task_id, NULL) == NULL)
-		{
-			gtf_store_request_delete(&request->task_id);
-			gone = true;
-		}
-		else
-			ended = gtf_finish_cancelled(&request->task_id,
-										 last ? last->attempt + 1 : 1);
-		lsn = gtf_tx_commit(false);
-	}
-	PG_FINALLY();
-	{
-		gtf_db_cancel_end(MyDatabaseId);
-	}
-	PG_END_TRY();
+	gtf_db_cancel_end(MyDatabaseId);
+	gtf_tx_begin();
+	last = gtf_store_outcome_head(&request->task_id, NULL);
+	if ((last && gtf_status_is_final(last->status)) ||
+		gtf_store_task_fetch(&request->task_id, NULL) == NULL)
+		gone = gtf_store_request_delete(&request->task_id);
+	else
+		ended = gtf_finish_cancelled(&request->task_id,
+									 last ? last->attempt + 1 : 1);
+	lsn = gtf_tx_commit(false);
 	if (ended)
 	{
 		done.id = request->task_id;
@@ -252,6 +260,8 @@ gtf_settle_requests(Dispatcher *d)
 			return;
 		}
 	}
+	/* should what follows raise an error */
+	look_again = TimestampTzPlusMilliseconds(d->now, 200);
 	gtf_tx_begin();
 	MemoryContextSwitchTo(context);
 	requests = gtf_store_request_all();
@@ -264,9 +274,10 @@ gtf_settle_requests(Dispatcher *d)
 			left = true;
 		MemoryContextSwitchTo(context);
 	}
-	look_again = left ? TimestampTzPlusMilliseconds(d->now, 200) : 0;
 	if (left)
 		gtf_dispatcher_look_at(d, look_again);
+	else
+		look_again = 0;
 }
 
 void
@@ -340,45 +351,54 @@ gtf_settle_live(Dispatcher *d)
 
 /*
  * End tasks that have not started: as failures with this error, or as
- * expired when message is NULL.
+ * expired when message is NULL.  Those that a transaction is about to cancel
+ * are left to a later round.
  */
 static void
 end_unstarted(const GtfTaskRef *refs, int n, int sqlerrcode, const char *message)
 {
 	GtfOutcome *outcomes = palloc0(n * sizeof(GtfOutcome));
-	bool	   *written = palloc0(n * sizeof(bool));
+	GtfProbe   *found = palloc0(n * sizeof(GtfProbe));
 	XLogRecPtr	lsn;
 
 	gtf_tx_begin();
 	for (int i = 0; i < n; i++)
 	{
-		GtfTask    *task = gtf_store_task_fetch(&refs[i].id,
-												(ItemPointer) &refs[i].tid);
-		GtfTaskRef	next;
-
-		if (task == NULL)
+		found[i] = GTF_PROBE_EXISTS;
+		if (gtf_store_task_fetch(&refs[i].id, (ItemPointer) &refs[i].tid) == NULL)
 			continue;
 		outcomes[i].task_id = refs[i].id;
 		outcomes[i].attempt = refs[i].attempt;
 		outcomes[i].ended_at = GetCurrentTimestamp();
 		if (message == NULL)
-			written[i] = gtf_finish_expired(&outcomes[i]);
+		{
+			outcomes[i].status = GTF_ABORTED;
+			outcomes[i].error_message = "Task expired";
+		}
 		else
 		{
+			outcomes[i].status = GTF_FAILURE;
 			outcomes[i].error_message = (char *) message;
 			outcomes[i].exception_type = (char *) gtf_condition_name(sqlerrcode);
-			written[i] = gtf_finish_failed(&outcomes[i], task, NULL, &refs[i],
-										   false, &next);
 		}
+		found[i] = gtf_finish_unstarted(&outcomes[i]);
 	}
 	lsn = gtf_tx_commit(false);
 	for (int i = 0; i < n; i++)
 	{
-		if (written[i])
+		if (found[i] == GTF_PROBE_NONE)
 			gtf_finish_tell(&outcomes[i], lsn);
+		else if (found[i] == GTF_PROBE_IN_PROGRESS)
+		{
+			TimestampTz now = GetCurrentTimestamp();
+			GtfTaskRef	ref = refs[i];
+
+			ref.due = Max(ref.due, TimestampTzPlusMilliseconds(now, EXPIRE_INTERVAL_MS));
+			gtf_queue_add(&ref, now, GetFlushRecPtr(NULL));
+		}
 	}
 	pfree(outcomes);
-	pfree(written);
+	pfree(found);
 }
 
 void

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/twophase.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -273,8 +274,9 @@ db_find_or_make(Oid database)
 			db->submit_head = db->submit_tail = 0;
 			db->done_head = db->done_tail = 0;
 			db->scan_wanted = false;
-			db->cancels = 0;
-			db->must_probe = false;
+			db->cancelling = 0;
+			/* cancels that were prepared before the server was restarted */
+			db->must_probe = max_prepared_xacts > 0;
 			db->requests_changed = false;
 			pg_atomic_write_u64(&db->seen_ticks, 0);
 			pg_atomic_write_u64(&db->flush_requested, 0);
@@ -551,6 +553,7 @@ gtf_db_cancel_begin(Oid database)
 	if (i < 0)
 		return;
 	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
+	gtf_segment->databases[i].cancelling++;
 	gtf_segment->databases[i].cancels++;
 	gtf_segment->databases[i].must_probe = true;
 	LWLockRelease(gtf_segment->databases[i].lock);
@@ -564,8 +567,9 @@ gtf_db_cancel_end(Oid database)
 	if (i < 0)
 		return;
 	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
-	if (gtf_segment->databases[i].cancels > 0)
-		gtf_segment->databases[i].cancels--;
+	if (gtf_segment->databases[i].cancelling > 0)
+		gtf_segment->databases[i].cancelling--;
+	gtf_segment->databases[i].cancels++;
 	LWLockRelease(gtf_segment->databases[i].lock);
 }
 
@@ -578,15 +582,25 @@ gtf_db_must_probe(Oid database)
 	return i < 0 || gtf_segment->databases[i].must_probe;
 }
 
+uint64
+gtf_db_cancels(int i)
+{
+	Database   *db = &gtf_segment->databases[i];
+	uint64		cancels;
+
+	LWLockAcquire(db->lock, LW_SHARED);
+	cancels = db->cancels;
+	LWLockRelease(db->lock);
+	return cancels;
+}
+
 void
-gtf_db_probe_reset(int i)
+gtf_db_probe_reset(int i, uint64 cancels)
 {
 	Database   *db = &gtf_segment->databases[i];
 
-	if (!db->must_probe)
-		return;
 	LWLockAcquire(db->lock, LW_EXCLUSIVE);
-	if (db->cancels == 0)
+	if (db->cancelling == 0 && db->cancels == cancels)
 		db->must_probe = false;
 	LWLockRelease(db->lock);
 }

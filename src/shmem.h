@@ -95,6 +95,14 @@ typedef enum GtfAbortCause
 	GTF_CAUSE_TIMEOUT = 't'
 } GtfAbortCause;
 
+/* How hard an attempt is asked that is not abortable, as stored. */
+typedef enum GtfForce
+{
+	GTF_FORCE_NONE = 'n',
+	GTF_FORCE_INTERRUPT = 'i',	/* cancel its statement */
+	GTF_FORCE_TERMINATE = 't'	/* end its process */
+} GtfForce;
+
 /* How the code of a task can be stopped, from the abort mode of its type. */
 typedef enum GtfAbortMode
 {
@@ -153,12 +161,14 @@ typedef struct GtfSlotInfo
 	bool		live_written;	/* the start is in gtf.live */
 	bool		abortable;
 	GtfAbortCause abort_cause;
+	bool		interrupted;	/* its statement was cancelled, at least once */
 	TimestampTz timeout_at;		/* 0 = none */
 	TimestampTz hard_timeout_at;	/* 0 = none */
 	bool		timeout_exceeded;	/* and could not be aborted */
 	GtfProgress progress;
 	uint64		changes;		/* differs after each report; 0 = none yet */
 	uint64		payload_version;	/* differs for each payload; 0 = none */
+	int			start_sqlerrcode;	/* 0 = it said nothing */
 	char		start_error[GTF_START_ERROR_SIZE];
 } GtfSlotInfo;
 
@@ -312,7 +322,7 @@ extern void gtf_slot_live_end(int slot);
 
 /*
  * Ask the attempt with this serial to stop.  anyway: even if it is not
- * abortable, by cancelling its statement.
+ * abortable, by cancelling its statement, once more if it was already.
  */
 extern GtfAbortAnswer gtf_slot_abort(int slot, uint64 serial,
 									 GtfAbortCause cause, bool anyway);
@@ -331,8 +341,13 @@ extern void gtf_db_cancel_begin(Oid database);
 extern void gtf_db_cancel_end(Oid database);
 extern bool gtf_db_must_probe(Oid database);
 
-/* The dispatcher has nothing waiting that could be cancelled already. */
-extern void gtf_db_probe_reset(int db);
+/*
+ * The dispatcher has nothing waiting that could be cancelled already: no more
+ * looking, unless somebody has begun or ended a cancel since gtf_db_cancels()
+ * has returned this number.
+ */
+extern uint64 gtf_db_cancels(int db);
+extern void gtf_db_probe_reset(int db, uint64 cancels);
 
 /* Have the dispatcher look at the abort requests in the table. */
 extern void gtf_requests_changed(Oid database);
@@ -373,25 +388,26 @@ extern bool gtf_slot_finishing(GtfAbortCause *cause);
 extern void gtf_slot_idle(bool processed, bool failed);
 extern bool gtf_slot_wait_begin(int db, int max_executors);
 extern void gtf_slot_wait_end(void);
-extern void gtf_slot_set_start_error(const char *message);
+extern void gtf_slot_set_start_error(int sqlerrcode, const char *message);
 
 /* The slot that runs this task, if any. */
 extern bool gtf_slot_find(const pg_uuid_t *id, GtfSlotInfo *info);
 
 /* ---- reports of running tasks ---- */
 
-/* Of the executor, which never waits for those who read. */
-extern void gtf_slot_set_progress(const GtfProgress *progress);
-
-/* False, with the previous payload kept, when there is no room. */
-extern bool gtf_slot_set_payload(const Jsonb *payload);
+/*
+ * Of the executor, which never waits for those who read: new progress, a new
+ * payload, or both.  What is NULL stays as it is.  False, with nothing
+ * changed, when there is no room for the payload.
+ */
+extern bool gtf_slot_report(const GtfProgress *progress, const Jsonb *payload);
 
 /*
- * A copy, in the current memory context, of the payload that the task which
- * is the slot's serial-th has set; NULL if it has not, or has ended.
- * *version, if not NULL, is the payload's.
+ * A copy, in the current memory context, of the payload that the task of info
+ * has set; NULL if it has not, or has ended.  What info tells of reports is
+ * read anew, so that it belongs to this payload.
  */
-extern Jsonb *gtf_slot_payload(int slot, uint64 serial, uint64 *version);
+extern Jsonb *gtf_slot_payload(GtfSlotInfo *info);
 extern Jsonb *gtf_slot_my_payload(void);
 
 /* Bytes in use, of the whole server. */

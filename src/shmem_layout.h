@@ -46,7 +46,8 @@ typedef struct Database
 	uint64		done_tail;
 
 	/* Guarded by lock; must_probe may be read without it */
-	int			cancels;		/* transactions that cancel waiting tasks */
+	int			cancelling;		/* transactions that cancel waiting tasks */
+	uint64		cancels;		/* how many have begun or ended */
 	bool		must_probe;
 	bool		requests_changed;
 
@@ -116,6 +117,7 @@ typedef struct Slot
 	/* Written under the lock, read by the executor's signal handler */
 	volatile uint64 interrupt_serial;	/* = serial: cancel its statement */
 	volatile uint64 terminate_serial;	/* = serial: end the process */
+	int			start_sqlerrcode;
 	char		start_error[GTF_START_ERROR_SIZE];
 
 	PgBackendStatus *status;	/* of the process, while it runs a task */
@@ -197,6 +199,7 @@ extern Segment *gtf_segment;
 /* shmem_payload.c */
 extern Size gtf_payload_shmem_size(void);
 extern void gtf_payload_shmem_startup(void);
+extern void gtf_payload_read_progress(Slot *slot, GtfSlotInfo *info);
 extern void gtf_payload_drop(Slot *slot);
 
 #define NUM_DATABASES	gtf_max_databases

@@ -156,27 +156,50 @@ tell_change(Slot *slot)
 	}
 }
 
-void
-gtf_slot_set_progress(const GtfProgress *progress)
+static void
+set_progress(Slot *slot, const GtfProgress *progress)
 {
-	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 	uint64		changes = pg_atomic_read_u64(&slot->progress_changes);
 
 	pg_atomic_write_u64(&slot->progress_changes, changes + 1);
 	pg_write_barrier();
-	slot->progress = *progress;
+	if (progress)
+		slot->progress = *progress;
 	pg_write_barrier();
 	pg_atomic_write_u64(&slot->progress_changes, changes + 2);
-	tell_change(slot);
+}
+
+void
+gtf_payload_read_progress(Slot *slot, GtfSlotInfo *info)
+{
+	for (;;)
+	{
+		info->changes = pg_atomic_read_u64(&slot->progress_changes);
+		pg_read_barrier();
+		info->progress = slot->progress;
+		info->payload_version = pg_atomic_read_u64(&slot->payload_version);
+		pg_read_barrier();
+		if ((info->changes & 1) == 0 &&
+			info->changes == pg_atomic_read_u64(&slot->progress_changes))
+			break;
+	}
 }
 
 bool
-gtf_slot_set_payload(const Jsonb *payload)
+gtf_slot_report(const GtfProgress *progress, const Jsonb *payload)
 {
 	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
-	Size		size = VARSIZE(payload);
+	Size		size;
 	int			first;
 
+	if (payload == NULL)
+	{
+		set_progress(slot, progress);
+		tell_change(slot);
+		return true;
+	}
+
+	size = VARSIZE(payload);
 	LWLockAcquire(gtf_segment->payload_lock, LW_EXCLUSIVE);
 	first = take_pages(pages_for(size));
 	LWLockRelease(gtf_segment->payload_lock);
@@ -185,6 +208,7 @@ gtf_slot_set_payload(const Jsonb *payload)
 
 	copy_in(first, (const char *) payload, size);
 
+	/* both at once, for those who read both under the lock */
 	LWLockAcquire(gtf_segment->payload_lock, LW_EXCLUSIVE);
 	gtf_segment->payload_pages[first].users = 1;
 	gtf_segment->payload_pages[first].size = (uint32) size;
@@ -194,21 +218,17 @@ gtf_slot_set_payload(const Jsonb *payload)
 	slot->payload_serial = slot->serial;
 	pg_atomic_write_u64(&slot->payload_version,
 						++gtf_segment->last_payload_version);
+	set_progress(slot, progress);
 	LWLockRelease(gtf_segment->payload_lock);
-
-	pg_atomic_write_u64(&slot->progress_changes,
-						pg_atomic_read_u64(&slot->progress_changes) + 2);
 	tell_change(slot);
 	return true;
 }
 
 Jsonb *
-gtf_slot_payload(int i, uint64 serial, uint64 *version)
+gtf_slot_payload(GtfSlotInfo *info)
 {
-	Slot	   *slot = &gtf_segment->slots[i];
+	Slot	   *slot = &gtf_segment->slots[info->index];
 
-	if (version)
-		*version = 0;
 	for (;;)
 	{
 		Size		room = 0;
@@ -217,7 +237,7 @@ gtf_slot_payload(int i, uint64 serial, uint64 *version)
 		char	   *copy;
 
 		LWLockAcquire(gtf_segment->payload_lock, LW_SHARED);
-		if (slot->payload >= 0 && slot->payload_serial == serial)
+		if (slot->payload >= 0 && slot->payload_serial == info->serial)
 			room = gtf_segment->payload_pages[slot->payload].size;
 		LWLockRelease(gtf_segment->payload_lock);
 		if (room == 0)
@@ -225,14 +245,13 @@ gtf_slot_payload(int i, uint64 serial, uint64 *version)
 		copy = palloc(room);
 
 		LWLockAcquire(gtf_segment->payload_lock, LW_EXCLUSIVE);
-		if (slot->payload >= 0 && slot->payload_serial == serial &&
+		if (slot->payload >= 0 && slot->payload_serial == info->serial &&
 			gtf_segment->payload_pages[slot->payload].size <= room)
 		{
 			first = slot->payload;
 			size = gtf_segment->payload_pages[first].size;
 			gtf_segment->payload_pages[first].users++;
-			if (version)
-				*version = pg_atomic_read_u64(&slot->payload_version);
+			gtf_payload_read_progress(slot, info);
 		}
 		LWLockRelease(gtf_segment->payload_lock);
 		if (first < 0)
@@ -255,8 +274,14 @@ gtf_slot_payload(int i, uint64 serial, uint64 *version)
 Jsonb *
 gtf_slot_my_payload(void)
 {
-	return gtf_slot_payload(gtf_my_slot,
-							gtf_segment->slots[gtf_my_slot].serial, NULL);
+	GtfSlotInfo info;
+
+	/* nobody else gives it one */
+	if (gtf_segment->slots[gtf_my_slot].payload < 0)
+		return NULL;
+	info.index = gtf_my_slot;
+	info.serial = gtf_segment->slots[gtf_my_slot].serial;
+	return gtf_slot_payload(&info);
 }
 
 /* The task of the slot has ended; nobody else uses the slot yet. */

@@ -256,6 +256,7 @@ gtf_slot_reserve(int db, Oid role, int lane, uint32 *generation)
 			slot->process_start = 0;
 			slot->processed = 0;
 			slot->failed = 0;
+			slot->start_sqlerrcode = 0;
 			slot->start_error[0] = '\0';
 			*generation = slot->generation;
 			LWLockRelease(slot->lock);
@@ -312,22 +313,13 @@ gtf_slot_info(int i, GtfSlotInfo *info)
 	info->live_written = slot->live_written;
 	info->abortable = slot->abortable;
 	info->abort_cause = slot->abort_cause;
+	info->interrupted = slot->interrupt_serial == slot->serial;
 	info->timeout_at = slot->timeout_at;
 	info->hard_timeout_at = slot->hard_timeout_at;
 	info->timeout_exceeded = slot->timeout_exceeded;
+	info->start_sqlerrcode = slot->start_sqlerrcode;
 	strlcpy(info->start_error, slot->start_error, GTF_START_ERROR_SIZE);
-
-	for (;;)
-	{
-		info->changes = pg_atomic_read_u64(&slot->progress_changes);
-		pg_read_barrier();
-		info->progress = slot->progress;
-		info->payload_version = pg_atomic_read_u64(&slot->payload_version);
-		pg_read_barrier();
-		if ((info->changes & 1) == 0 &&
-			info->changes == pg_atomic_read_u64(&slot->progress_changes))
-			break;
-	}
+	gtf_payload_read_progress(slot, info);
 	LWLockRelease(slot->lock);
 	return info->state != GTF_SLOT_FREE;
 }
@@ -428,7 +420,14 @@ gtf_slot_abort(int i, uint64 serial, GtfAbortCause cause, bool anyway)
 			GTF_ABORT_ACCEPTED : GTF_ABORT_ALREADY;
 		if (answer == GTF_ABORT_ACCEPTED)
 			slot->abort_cause = cause;
-		if (slot->mode == GTF_MODE_INTERRUPT || anyway)
+
+		/*
+		 * One that has not begun will not.  One that was interrupted and is
+		 * cleaning up is left alone.
+		 */
+		if (slot->body_running &&
+			(anyway || (slot->mode == GTF_MODE_INTERRUPT &&
+						answer == GTF_ABORT_ACCEPTED)))
 		{
 			slot->interrupt_serial = serial;
 			pid = slot->pid;
@@ -575,7 +574,9 @@ gtf_slot_take(GtfTaskRef *ref)
 		lane->count--;
 		for (int i = 0; i < NUM_SLOTS; i++)
 		{
-			if (gtf_id_equal(&gtf_segment->running[i], &ref->id))
+			/* a copy of this database may run the same id */
+			if (gtf_id_equal(&gtf_segment->running[i], &ref->id) &&
+				gtf_segment->slots[i].database == slot->database)
 			{
 				elsewhere = true;
 				break;
@@ -765,7 +766,7 @@ gtf_slot_wait_end(void)
 }
 
 void
-gtf_slot_set_start_error(const char *message)
+gtf_slot_set_start_error(int sqlerrcode, const char *message)
 {
 	Slot	   *slot;
 
@@ -773,5 +774,8 @@ gtf_slot_set_start_error(const char *message)
 		return;
 	slot = &gtf_segment->slots[gtf_my_slot];
 	if (slot->state == GTF_SLOT_LAUNCHING)
+	{
+		slot->start_sqlerrcode = sqlerrcode;
 		strlcpy(slot->start_error, message, GTF_START_ERROR_SIZE);
+	}
 }

@@ -13,6 +13,7 @@
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 
 #include "settings.h"
@@ -90,10 +91,26 @@ bucket_of(const pg_uuid_t *id)
 	return &gtf_segment->buckets[h & (gtf_segment->num_buckets - 1)];
 }
 
+/* A process that is terminated while it waits takes its entries along. */
+static void
+forget_waiters(int code, Datum arg)
+{
+	for (int w = 0; w < gtf_max_waiters; w++)
+	{
+		if (gtf_segment->waiters[w].proc == MyProc)
+			gtf_waiter_remove(w);
+	}
+}
+
 int
 gtf_waiter_add(const pg_uuid_t *id)
 {
+	static bool registered = false;
 	int			w;
+
+	if (!registered)
+		before_shmem_exit(forget_waiters, (Datum) 0);
+	registered = true;
 
 	LWLockAcquire(gtf_segment->waiter_lock, LW_EXCLUSIVE);
 	w = gtf_segment->first_free_waiter;

@@ -163,15 +163,30 @@ gtf_writer_open(StoreWriter *writer, const char *table)
 		   writer->slot->tts_tupleDescriptor->natts);
 }
 
-void
-gtf_writer_put(StoreWriter *writer)
+static bool
+writer_insert(StoreWriter *writer, bool nowait)
 {
 	TupleTableSlot *slot = writer->slot;
+	bool		conflict;
 
 	ExecStoreVirtualTuple(slot);
 	table_tuple_insert(writer->rel, slot, writer->cid, 0, NULL);
-	gtf_exec_insert_index_tuples(writer->rri, slot, writer->estate);
+	conflict = gtf_exec_try_index_tuples(writer->rri, slot, writer->estate,
+										 nowait);
 	ResetPerTupleExprContext(writer->estate);
+	return conflict;
+}
+
+void
+gtf_writer_put(StoreWriter *writer)
+{
+	(void) writer_insert(writer, false);
+}
+
+bool
+gtf_writer_try(StoreWriter *writer)
+{
+	return writer_insert(writer, true);
 }
 
 void
@@ -183,19 +198,39 @@ gtf_writer_close(StoreWriter *writer)
 	table_close(writer->rel, NoLock);
 }
 
+bool
+gtf_heap_delete_nowait(Relation rel, ItemPointer tid)
+{
+	TM_FailureData failure;
+	TM_Result	result = heap_delete(rel, tid, GetCurrentCommandId(true),
+									 InvalidSnapshot, false, &failure, false);
+
+	return result != TM_BeingModified && result != TM_WouldBlock;
+}
+
 void
 gtf_lookup_begin(StoreLookup *lookup, const char *table, const char *index,
 				 const pg_uuid_t *id, Snapshot snapshot)
 {
 	ScanKeyData key;
 
-	lookup->rel = table_open(gtf_store_relid(table), AccessShareLock);
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(id));
+	gtf_lookup_begin_key(lookup, table, index, &key, snapshot);
+}
+
+void
+gtf_lookup_begin_key(StoreLookup *lookup, const char *table,
+					 const char *index, ScanKey key, Snapshot snapshot)
+{
+	lookup->rel = try_table_open(gtf_store_relid(table), AccessShareLock);
+	/* dropped while we waited for the lock: say it by name */
+	if (lookup->rel == NULL)
+		lookup->rel = table_open(gtf_store_relid(table), AccessShareLock);
 	lookup->index = index_open(gtf_store_relid(index), AccessShareLock);
 	lookup->slot = table_slot_create(lookup->rel, NULL);
 	lookup->scan = gtf_index_beginscan(lookup->rel, lookup->index, snapshot, 1);
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ,
-				UUIDPGetDatum(id));
-	index_rescan(lookup->scan, &key, 1, NULL, 0);
+	index_rescan(lookup->scan, key, 1, NULL, 0);
 }
 
 bool
@@ -544,12 +579,14 @@ gtf_store_scan_pending(GtfScan *scan, int max_rows,
 
 /* ---- gtf.outcomes ---- */
 
-static void
-outcome_insert(const GtfOutcome *outcome)
+/* True if there is a conflict, which can only be with nowait. */
+static bool
+outcome_insert(const GtfOutcome *outcome, bool nowait)
 {
 	StoreWriter writer;
 	Datum	   *values;
 	bool	   *isnull;
+	bool		conflict = false;
 
 	gtf_writer_open(&writer, "outcomes");
 	values = writer.slot->tts_values;
@@ -590,8 +627,12 @@ outcome_insert(const GtfOutcome *outcome)
 	if (outcome->stack_trace)
 		PUT(OUT_STACK_TRACE, CStringGetTextDatum(outcome->stack_trace));
 
-	gtf_writer_put(&writer);
+	if (nowait)
+		conflict = gtf_writer_try(&writer);
+	else
+		gtf_writer_put(&writer);
 	gtf_writer_close(&writer);
+	return conflict;
 }
 
 bool
@@ -603,7 +644,7 @@ gtf_store_outcome_put(const GtfOutcome *outcome, bool may_conflict)
 
 	if (!may_conflict)
 	{
-		outcome_insert(outcome);
+		(void) outcome_insert(outcome, false);
 		return true;
 	}
 
@@ -611,7 +652,7 @@ gtf_store_outcome_put(const GtfOutcome *outcome, bool may_conflict)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		outcome_insert(outcome);
+		(void) outcome_insert(outcome, false);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -661,6 +702,34 @@ gtf_store_outcome_probe(const pg_uuid_t *id, int32 attempt, TransactionId *xid)
 	}
 	gtf_lookup_end(&lookup);
 	return result;
+}
+
+GtfProbe
+gtf_store_outcome_try(const GtfOutcome *outcome)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	GtfProbe	found = GTF_PROBE_NONE;
+	bool		conflict;
+	TransactionId xid;
+
+	do
+	{
+		BeginInternalSubTransaction(NULL);
+		MemoryContextSwitchTo(context);
+		conflict = outcome_insert(outcome, true);
+		if (conflict)
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (conflict)
+			found = gtf_store_outcome_probe(&outcome->task_id, outcome->attempt,
+											&xid);
+		/* the other one may have rolled back meanwhile */
+	} while (conflict && found == GTF_PROBE_NONE);
+	return found;
 }
 
 static GtfOutcome *

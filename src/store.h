@@ -100,6 +100,12 @@ extern GtfProbe gtf_store_outcome_probe(const pg_uuid_t *id, int32 attempt,
 										TransactionId *xid);
 
 /*
+ * The guarded write without any waiting, for the dispatcher: NONE when it was
+ * written, else what is in its way.
+ */
+extern GtfProbe gtf_store_outcome_try(const GtfOutcome *outcome);
+
+/*
  * The outcome of the last attempt, in the current memory context, or NULL.
  * *lsn, if not NULL, is where WAL must be flushed to before the outcome may
  * be reported as durable (InvalidXLogRecPtr: it is).
@@ -159,12 +165,19 @@ typedef struct GtfRequest
 {
 	pg_uuid_t	task_id;
 	GtfAbortCause cause;
+	GtfForce	force;
 } GtfRequest;
 
-/* Keeps the first one. */
-extern void gtf_store_request_put(const pg_uuid_t *id, GtfAbortCause cause);
+/* Keeps the first one, but for more force.  The caller holds the task's lock. */
+extern void gtf_store_request_put(const pg_uuid_t *id, GtfAbortCause cause,
+								  GtfForce force);
 extern bool gtf_store_request_get(const pg_uuid_t *id, GtfRequest *request);
-extern void gtf_store_request_delete(const pg_uuid_t *id);
+
+/*
+ * Fine if there is none.  Never waits: what another transaction is at stays,
+ * and the dispatcher deletes it when the task has ended.  True if it is gone.
+ */
+extern bool gtf_store_request_delete(const pg_uuid_t *id);
 extern List *gtf_store_request_all(void);	/* of GtfRequest * */
 
 /* ---- gtf.state: one row ---- */
@@ -179,6 +192,9 @@ typedef struct GtfDbState
 } GtfDbState;
 
 extern void gtf_store_state_get(GtfDbState *state);
+
+/* Is there any prepared transaction in this database? */
+extern bool gtf_store_prepared(void);
 
 /*
  * Record that this server and database own the tables, and that the tasks of

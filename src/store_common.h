@@ -30,6 +30,9 @@ extern void gtf_writer_open(StoreWriter *writer, const char *table);
 
 /* Insert what is in values and isnull of the cleared slot; tid in the slot. */
 extern void gtf_writer_put(StoreWriter *writer);
+
+/* The same; true if there is a conflict, instead of waiting and raising. */
+extern bool gtf_writer_try(StoreWriter *writer);
 extern void gtf_writer_close(StoreWriter *writer);
 
 /* Look up rows by a unique index whose first column is a uuid. */
@@ -44,6 +47,11 @@ typedef struct StoreLookup
 extern void gtf_lookup_begin(StoreLookup *lookup, const char *table,
 							 const char *index, const pg_uuid_t *id,
 							 Snapshot snapshot);
+
+/* The same by any key of an index. */
+extern void gtf_lookup_begin_key(StoreLookup *lookup, const char *table,
+								 const char *index, ScanKey key,
+								 Snapshot snapshot);
 extern bool gtf_lookup_next(StoreLookup *lookup, ScanDirection direction);
 extern void gtf_lookup_end(StoreLookup *lookup);
 
@@ -60,6 +68,12 @@ typedef struct StoreSpi
 
 extern void gtf_spi_begin(StoreSpi *spi);
 extern void gtf_spi_end(StoreSpi *spi);
+
+/*
+ * Delete a row unless another transaction is at it.  True if it is gone, or
+ * will be when this transaction commits.
+ */
+extern bool gtf_heap_delete_nowait(Relation rel, ItemPointer tid);
 
 #define text_or_null(slot, att, out) \
 	do { \

@@ -17,6 +17,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -33,7 +34,7 @@ enum
 
 enum
 {
-	REQUEST_TASK_ID = 1, REQUEST_AT, REQUEST_BY, REQUEST_CAUSE
+	REQUEST_TASK_ID = 1, REQUEST_AT, REQUEST_BY, REQUEST_CAUSE, REQUEST_FORCE
 };
 
 enum
@@ -239,6 +240,20 @@ gtf_store_live_all(void)
 	return result;
 }
 
+static void
+request_from_slot(TupleTableSlot *slot, GtfRequest *request)
+{
+	Datum		d;
+	bool		isnull;
+
+	GET(REQUEST_TASK_ID);
+	request->task_id = *DatumGetUUIDP(d);
+	GET(REQUEST_CAUSE);
+	request->cause = (GtfAbortCause) DatumGetChar(d);
+	GET(REQUEST_FORCE);
+	request->force = (GtfForce) DatumGetChar(d);
+}
+
 static bool
 request_find(const pg_uuid_t *id, GtfRequest *request, ItemPointer tid)
 {
@@ -250,11 +265,7 @@ request_find(const pg_uuid_t *id, GtfRequest *request, ItemPointer tid)
 	found = gtf_lookup_next(&lookup, ForwardScanDirection);
 	if (found)
 	{
-		bool		isnull;
-
-		request->task_id = *id;
-		request->cause = (GtfAbortCause)
-			DatumGetChar(slot_getattr(lookup.slot, REQUEST_CAUSE, &isnull));
+		request_from_slot(lookup.slot, request);
 		*tid = lookup.slot->tts_tid;
 	}
 	gtf_lookup_end(&lookup);
@@ -269,40 +280,56 @@ gtf_store_request_get(const pg_uuid_t *id, GtfRequest *request)
 	return request_find(id, request, &tid);
 }
 
+static int
+force_rank(GtfForce force)
+{
+	return force == GTF_FORCE_TERMINATE ? 2 : force == GTF_FORCE_INTERRUPT ? 1 : 0;
+}
+
 void
-gtf_store_request_put(const pg_uuid_t *id, GtfAbortCause cause)
+gtf_store_request_put(const pg_uuid_t *id, GtfAbortCause cause, GtfForce force)
 {
 	StoreWriter writer;
 	GtfRequest	request;
 	Datum	   *values;
 
-	/* the caller holds the task's lock, or is the dispatcher */
 	if (gtf_store_request_get(id, &request))
-		return;
+	{
+		if (force_rank(force) <= force_rank(request.force))
+			return;
+		cause = request.cause;
+		(void) gtf_store_request_delete(id);
+		CommandCounterIncrement();
+	}
 	gtf_writer_open(&writer, "abort_requests");
 	values = writer.slot->tts_values;
 	values[REQUEST_TASK_ID - 1] = UUIDPGetDatum(id);
 	values[REQUEST_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[REQUEST_BY - 1] = ObjectIdGetDatum(GetUserId());
 	values[REQUEST_CAUSE - 1] = CharGetDatum((char) cause);
+	values[REQUEST_FORCE - 1] = CharGetDatum((char) force);
 	memset(writer.slot->tts_isnull, false,
 		   writer.slot->tts_tupleDescriptor->natts);
 	gtf_writer_put(&writer);
 	gtf_writer_close(&writer);
 }
 
-void
+bool
 gtf_store_request_delete(const pg_uuid_t *id)
 {
 	GtfRequest	request;
 	ItemPointerData tid;
 	Relation	rel;
+	bool		gone;
 
 	if (!request_find(id, &request, &tid))
-		return;
+		return true;
+	/* it may be of this very command */
+	CommandCounterIncrement();
 	rel = table_open(gtf_store_relid("abort_requests"), RowExclusiveLock);
-	simple_heap_delete(rel, &tid);
+	gone = gtf_heap_delete_nowait(rel, &tid);
 	table_close(rel, NoLock);
+	return gone;
 }
 
 List *
@@ -317,13 +344,8 @@ gtf_store_request_all(void)
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		GtfRequest *request = palloc(sizeof(GtfRequest));
-		Datum		d;
-		bool		isnull;
 
-		GET(REQUEST_TASK_ID);
-		request->task_id = *DatumGetUUIDP(d);
-		GET(REQUEST_CAUSE);
-		request->cause = (GtfAbortCause) DatumGetChar(d);
+		request_from_slot(slot, request);
 		result = lappend(result, request);
 	}
 	table_endscan(scan);
@@ -372,6 +394,22 @@ gtf_store_state_get(GtfDbState *state)
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, AccessShareLock);
 	UnregisterSnapshot(snapshot);
+}
+
+bool
+gtf_store_prepared(void)
+{
+	StoreSpi	spi;
+	bool		found;
+
+	gtf_spi_begin(&spi);
+	if (SPI_execute("SELECT 1 FROM pg_catalog.pg_prepared_xacts"
+					" WHERE database OPERATOR(pg_catalog.=) pg_catalog.current_database()",
+					true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read pg_prepared_xacts");
+	found = SPI_processed > 0;
+	gtf_spi_end(&spi);
+	return found;
 }
 
 static void
@@ -450,6 +488,18 @@ gtf_store_state_adopt(void)
 
 		GET(STATE_SYSTEM_IDENTIFIER);
 		system_identifier = (uint64) DatumGetInt64(d);
+
+		/*
+		 * Roles of another server are others than ours, even where their
+		 * OIDs are the same: its tasks must not run as whoever that is here.
+		 */
+		if (system_identifier != GetSystemIdentifier())
+		{
+			ereport(NOTICE,
+					(errmsg("tasks that were submitted on another server stay pending"),
+					 errdetail("Their owners cannot be told from the roles of this server.")));
+			continue;
+		}
 		GET(STATE_DATABASE);
 		former = list_append_unique_int(former,
 										gtf_store_home(system_identifier,

@@ -11,116 +11,116 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "registry.h"
 #include "store_common.h"
 
-#define COLUMNS \
-	"version, task_type, kind, handler, handler_owner, hook, library, scope," \
-	" timeout, hard_timeout, abort, max_attempts, retry_delay, priority," \
-	" queue, submit_role, description, registered_by"
-
-static char *
-get_text(HeapTuple tuple, TupleDesc desc, int att, MemoryContext context)
+enum
 {
-	char	   *value = SPI_getvalue(tuple, desc, att);
-
-	return value ? MemoryContextStrdup(context, value) : NULL;
-}
+	VERSION = 1, TASK_TYPE, KIND, HANDLER, HANDLER_OWNER, HANDLER_OWNER_NAME,
+	HOOK, LIBRARY, SCOPE, TIMEOUT, HARD_TIMEOUT, ABORT, MAX_ATTEMPTS,
+	RETRY_DELAY, PRIORITY, QUEUE, SUBMIT_ROLE, DESCRIPTION, REGISTERED_BY
+};
 
 static Interval *
-get_interval(HeapTuple tuple, TupleDesc desc, int att, MemoryContext context)
+get_interval(TupleTableSlot *slot, int att)
 {
 	bool		isnull;
-	Datum		d = SPI_getbinval(tuple, desc, att, &isnull);
+	Datum		d = slot_getattr(slot, att, &isnull);
 	Interval   *result;
 
 	if (isnull)
 		return NULL;
-	result = MemoryContextAlloc(context, sizeof(Interval));
+	result = palloc(sizeof(Interval));
 	*result = *DatumGetIntervalP(d);
 	return result;
 }
 
 static GtfType *
-type_from_tuple(HeapTuple tuple, TupleDesc desc, MemoryContext context)
+type_from_slot(TupleTableSlot *slot)
 {
-	GtfType    *type = MemoryContextAllocZero(context, sizeof(GtfType));
+	GtfType    *type = palloc0(sizeof(GtfType));
 	bool		isnull;
 	Datum		d;
 
-#define GET(att) (d = SPI_getbinval(tuple, desc, (att), &isnull))
+#define GET(att) (d = slot_getattr(slot, (att), &isnull))
 
-	GET(1);
+	GET(VERSION);
 	type->version = DatumGetInt32(d);
-	type->name = get_text(tuple, desc, 2, context);
-	GET(3);
+	text_or_null(slot, TASK_TYPE, type->name);
+	GET(KIND);
 	type->kind = (GtfTypeKind) DatumGetChar(d);
-	type->handler = get_text(tuple, desc, 4, context);
-	GET(5);
+	text_or_null(slot, HANDLER, type->handler);
+	GET(HANDLER_OWNER);
 	type->handler_owner = isnull ? InvalidOid : DatumGetObjectId(d);
-	type->hook = get_text(tuple, desc, 6, context);
-	type->library = get_text(tuple, desc, 7, context);
-	GET(8);
+	text_or_null(slot, HOOK, type->hook);
+	text_or_null(slot, LIBRARY, type->library);
+	GET(SCOPE);
 	type->scope = DatumGetChar(d);
-	type->timeout = get_interval(tuple, desc, 9, context);
-	type->hard_timeout = get_interval(tuple, desc, 10, context);
-	type->abort = get_text(tuple, desc, 11, context);
-	GET(12);
+	type->timeout = get_interval(slot, TIMEOUT);
+	type->hard_timeout = get_interval(slot, HARD_TIMEOUT);
+	text_or_null(slot, ABORT, type->abort);
+	GET(MAX_ATTEMPTS);
 	type->max_attempts = DatumGetInt32(d);
-	type->retry_delay = get_interval(tuple, desc, 13, context);
-	GET(14);
+	type->retry_delay = get_interval(slot, RETRY_DELAY);
+	GET(PRIORITY);
 	type->priority = DatumGetInt32(d);
-	type->queue = get_text(tuple, desc, 15, context);
-	type->submit_role = get_text(tuple, desc, 16, context);
-	type->description = get_text(tuple, desc, 17, context);
-	GET(18);
+	text_or_null(slot, QUEUE, type->queue);
+	text_or_null(slot, SUBMIT_ROLE, type->submit_role);
+	text_or_null(slot, DESCRIPTION, type->description);
+	GET(REGISTERED_BY);
 	type->registered_by = DatumGetObjectId(d);
 	return type;
 }
 
+/*
+ * Without SPI, whose locks would stay until the end of the body of the task
+ * that is the first to need the type.
+ */
 static GtfType *
-find(const char *query, Oid argtype, Datum arg)
+find(const char *index, ScanKey key)
 {
-	StoreSpi	spi;
-	MemoryContext context = CurrentMemoryContext;
+	/* what is read is kept beyond a transaction that sees the past */
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	StoreLookup lookup;
 	GtfType    *type = NULL;
 
-	gtf_spi_begin(&spi);
-	/* what is read is kept beyond a transaction that sees the past */
-	PushActiveSnapshot(GetLatestSnapshot());
-	if (SPI_execute_with_args(query, 1, &argtype, &arg, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read gtf.task_type_versions");
-	if (SPI_processed > 0)
-		type = type_from_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-							   context);
-	PopActiveSnapshot();
-	gtf_spi_end(&spi);
+	gtf_lookup_begin_key(&lookup, "task_type_versions", index, key, snapshot);
+	if (gtf_lookup_next(&lookup, ForwardScanDirection))
+		type = type_from_slot(lookup.slot);
+	gtf_lookup_end(&lookup);
+	UnregisterSnapshot(snapshot);
 	return type;
 }
 
 struct GtfType *
 gtf_store_type_current(const char *name)
 {
-	return find("SELECT " COLUMNS " FROM gtf.task_type_versions"
-				" WHERE task_type OPERATOR(pg_catalog.=) $1 AND retired_at IS NULL",
-				TEXTOID, CStringGetTextDatum(name));
+	ScanKeyData key;
+
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   DEFAULT_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(name));
+	return find("task_type_versions_current", &key);
 }
 
 struct GtfType *
 gtf_store_type_version(int32 version)
 {
-	return find("SELECT " COLUMNS " FROM gtf.task_type_versions"
-				" WHERE version OPERATOR(pg_catalog.=) $1",
-				INT4OID, Int32GetDatum(version));
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(version));
+	return find("task_type_versions_pkey", &key);
 }
 
 /* Concurrent registrations of one name go one after the other. */

@@ -24,6 +24,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -60,13 +61,15 @@ leave_transaction(FunctionCallInfo fcinfo, const char *name)
 		castNode(CallContext, fcinfo->context)->atomic;
 
 	gtf_shmem_require();
+	/* nothing ends here that we would be told of */
+	PreventCommandDuringRecovery(name);
 	if (atomic || IsSubTransaction())
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("%s cannot wait inside a transaction block, a function or an exception block",
 						name),
 				 errdetail("Waiting there would hold a snapshot."),
-				 errhint("Commit first and call it as a statement of its own, or use gtf_status() and LISTEN.")));
+				 errhint("Commit first and call it as a statement of its own, or look at gtf_status().")));
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	SPI_commit();
 }
@@ -80,8 +83,7 @@ look(Awaited *task)
 
 	if (outcome && gtf_status_is_final(outcome->status))
 	{
-		if (!XLogRecPtrIsInvalid(lsn))
-			XLogFlush(lsn);
+		gtf_make_durable(lsn);
 		task->ended = true;
 		task->status = outcome->status;
 	}
@@ -97,7 +99,7 @@ current_status(const pg_uuid_t *id)
 	GtfLive		live;
 
 	if (gtf_slot_find(id, &info) && info.body_running)
-		return GTF_IN_PROGRESS;
+		return info.abort_cause != GTF_CAUSE_NONE ? GTF_ABORTING : GTF_IN_PROGRESS;
 	if (gtf_store_live_get(id, &live) && live.state == GTF_LIVE_RUNNING)
 		return GTF_IN_PROGRESS;
 	return GTF_PENDING;
@@ -120,6 +122,7 @@ wait_for(Awaited *tasks, int n, bool any, const Interval *timeout,
 	for (int i = 0; i < n; i++)
 	{
 		GtfTask    *task;
+		Snapshot	snapshot;
 
 		tasks[i].waiter = -1;
 		if (in_task && gtf_id_equal(&tasks[i].id, &gtf_current_task->id))
@@ -127,7 +130,10 @@ wait_for(Awaited *tasks, int n, bool any, const Interval *timeout,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("task \"%s\" cannot wait for itself",
 							gtf_id_text(&tasks[i].id))));
+		/* for values that are toasted; one that does not last */
+		snapshot = RegisterSnapshot(GetCatalogSnapshot(InvalidOid));
 		task = gtf_visible_task(&tasks[i].id);
+		UnregisterSnapshot(snapshot);
 		if (task == NULL)
 			gtf_error_no_task(&tasks[i].id);
 		pfree(task);
@@ -172,7 +178,15 @@ wait_for(Awaited *tasks, int n, bool any, const Interval *timeout,
 				left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 													   deadline);
 				if (left <= 0)
+				{
+					/* it may have ended and nobody have come to tell */
+					for (int i = 0; i < n; i++)
+					{
+						if (!tasks[i].ended)
+							look(&tasks[i]);
+					}
 					break;
+				}
 			}
 
 			/* nothing may keep an xmin while we sleep */

@@ -6,8 +6,8 @@
  * Everything is kept in memory that outlives the transaction and acted upon
  * in the commit callback, which must neither allocate nor raise.  Entries
  * carry their subtransaction, so a rollback to a savepoint drops its own.
- * A prepared transaction says nothing here: COMMIT PREPARED has no callback
- * and asks for a scan of the table instead (ddl.c).
+ * A prepared transaction says nothing here: COMMIT PREPARED has no callback,
+ * and has what the transaction has written looked for in the tables (ddl.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -37,8 +37,7 @@ typedef struct Cancel
 	pg_uuid_t	id;
 	int			slot;			/* the attempt to stop, -1 = none */
 	uint64		serial;
-	bool		anyway;
-	bool		terminate;
+	GtfForce	force;
 } Cancel;
 
 /*
@@ -53,6 +52,17 @@ static int	max_pending = 0;
 static bool overflowed = false;
 static pg_uuid_t overflow_from;
 
+/* A database that this transaction keeps the workers out of. */
+typedef struct Block
+{
+	Oid			database;
+	bool		gone;			/* dropped by this transaction */
+} Block;
+
+static Block *blocks = NULL;
+static int	num_blocks = 0;
+static int	max_blocks = 0;
+
 static Cancel *cancels = NULL;
 static int	num_cancels = 0;
 static int	max_cancels = 0;
@@ -60,7 +70,6 @@ static bool cancelling = false;
 
 static Oid	wanted_database = InvalidOid;
 static Oid	restarted_database = InvalidOid;
-static Oid	blocked_database = InvalidOid;
 
 static bool registered = false;
 
@@ -78,15 +87,28 @@ forget(void)
 }
 
 static void
-release_block(void)
+release_blocks(bool committed)
 {
-	if (OidIsValid(blocked_database))
+	for (int i = 0; i < num_blocks; i++)
 	{
-		gtf_db_unblock(blocked_database);
-		(void) gtf_db_want(blocked_database);
-		gtf_launcher_wake();
-		blocked_database = InvalidOid;
+		Oid			database = blocks[i].database;
+
+		gtf_db_unblock(database);
+		if (blocks[i].gone && committed)
+		{
+			gtf_db_forget(database);
+			gtf_db_unwant(database);
+		}
+		else
+			(void) gtf_db_want(database);
 	}
+	if (num_blocks > 0)
+	{
+		gtf_launcher_wake();
+		/* what they wait for may be gone with the extension */
+		gtf_waiters_wake_all();
+	}
+	num_blocks = 0;
 }
 
 static void
@@ -112,12 +134,13 @@ act_on_cancels(void)
 		requests = true;
 		if (cancel->slot >= 0)
 		{
-			if (cancel->terminate)
+			if (cancel->force == GTF_FORCE_TERMINATE)
 				gtf_slot_terminate(cancel->slot, cancel->serial,
 								   GTF_CAUSE_CANCEL);
 			else
 				(void) gtf_slot_abort(cancel->slot, cancel->serial,
-									  GTF_CAUSE_CANCEL, cancel->anyway);
+									  GTF_CAUSE_CANCEL,
+									  cancel->force == GTF_FORCE_INTERRUPT);
 		}
 	}
 	if (requests)
@@ -164,13 +187,13 @@ xact_callback(XactEvent event, void *arg)
 					(void) kill(info.dispatcher_pid, SIGTERM);
 			}
 			forget();
-			release_block();
+			release_blocks(true);
 			break;
 
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			forget();
-			release_block();
+			release_blocks(false);
 			break;
 
 		default:
@@ -204,7 +227,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 static void
 exit_callback(int code, Datum arg)
 {
-	release_block();
+	release_blocks(false);
 }
 
 static void
@@ -282,14 +305,13 @@ gtf_wakeup_ended(const pg_uuid_t *id)
 }
 
 void
-gtf_wakeup_abort(int slot, uint64 serial, bool anyway, bool terminate)
+gtf_wakeup_abort(int slot, uint64 serial, GtfForce force)
 {
 	Cancel	   *cancel = new_cancel();
 
 	cancel->slot = slot;
 	cancel->serial = serial;
-	cancel->anyway = anyway;
-	cancel->terminate = terminate;
+	cancel->force = force;
 }
 
 void
@@ -315,9 +337,38 @@ gtf_wakeup_restart(Oid database)
 	restarted_database = database;
 }
 
-void
-gtf_wakeup_unblock(Oid database)
+bool
+gtf_wakeup_block(Oid database)
 {
 	register_callbacks();
-	blocked_database = database;
+	for (int i = 0; i < num_blocks; i++)
+	{
+		if (blocks[i].database == database)
+			return true;
+	}
+	if (num_blocks == max_blocks)
+	{
+		int			n = max_blocks + 4;
+
+		if (blocks == NULL)
+			blocks = MemoryContextAlloc(TopMemoryContext, n * sizeof(Block));
+		else
+			blocks = repalloc(blocks, n * sizeof(Block));
+		max_blocks = n;
+	}
+	if (!gtf_db_block(database))
+		return false;
+	blocks[num_blocks].database = database;
+	blocks[num_blocks++].gone = false;
+	return true;
+}
+
+void
+gtf_wakeup_gone(Oid database)
+{
+	for (int i = 0; i < num_blocks; i++)
+	{
+		if (blocks[i].database == database)
+			blocks[i].gone = true;
+	}
 }

@@ -29,8 +29,7 @@ extern void gtf_wakeup_ended(const pg_uuid_t *id);
  * A running attempt shall stop: ring its doorbell, and have the dispatcher
  * look at gtf.abort_requests in case it has moved on (slot -1: only that).
  */
-extern void gtf_wakeup_abort(int slot, uint64 serial, bool anyway,
-							 bool terminate);
+extern void gtf_wakeup_abort(int slot, uint64 serial, GtfForce force);
 
 /* Let the launcher look at this database when the transaction commits. */
 extern void gtf_wakeup_database(Oid database);
@@ -42,9 +41,13 @@ extern void gtf_wakeup_database(Oid database);
 extern void gtf_wakeup_restart(Oid database);
 
 /*
- * The database was blocked (gtf_db_block) for this transaction: unblock it
- * when the transaction ends, whichever way.
+ * Keep gtf's workers out of this database until the transaction ends,
+ * whichever way, even by the death of this process.  False if the table of
+ * databases is full.
  */
-extern void gtf_wakeup_unblock(Oid database);
+extern bool gtf_wakeup_block(Oid database);
+
+/* The blocked database will be gone after the commit. */
+extern void gtf_wakeup_gone(Oid database);
 
 #endif							/* GTF_WAKEUP_H */

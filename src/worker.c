@@ -16,6 +16,8 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -217,4 +219,19 @@ gtf_tx_commit(bool durable)
 	}
 	PG_END_TRY();
 	return wrote ? XactLastCommitEnd : InvalidXLogRecPtr;
+}
+
+void
+gtf_make_durable(XLogRecPtr lsn)
+{
+	if (XLogRecPtrIsInvalid(lsn))
+		return;
+	if (lsn > GetFlushRecPtr(NULL))
+		XLogFlush(lsn);
+	if (SyncRepRequested())
+	{
+		HOLD_INTERRUPTS();
+		SyncRepWaitForLSN(lsn, true);
+		RESUME_INTERRUPTS();
+	}
 }

@@ -67,6 +67,9 @@ extern bool gtf_worker_guarded(void (*tick) (void *), void *arg,
 extern void gtf_tx_begin(void);
 extern XLogRecPtr gtf_tx_commit(bool durable);
 
+/* WAL is on disk, and on synchronous standbys, up to lsn (if valid). */
+extern void gtf_make_durable(XLogRecPtr lsn);
+
 /* Entry points, named in gtf_worker_start. */
 extern PGDLLEXPORT void gtf_launcher_main(Datum arg);
 extern PGDLLEXPORT void gtf_dispatcher_main(Datum arg);

@@ -14,6 +14,7 @@
 #   GTF_SHLIB_LINK  linker flags
 #   GTF_ENV         VAR=VALUE words for the environment of the tests
 #   GTF_SERVER      1: use the running server that PGHOST names, which has gtf
+#   GTF_LEAVE_OUT   leave out the files that have a comment line beginning so
 #   GTF_TIME_LIMIT  seconds for one suite (900)
 #   GTF_RESULT      file that gets a line "PASSED FAILED" for each suite
 #
@@ -90,7 +91,12 @@ select_tests() { # DIR SUFFIX
     local f
 
     for f in "$1"/*"${T:-}"*"$2"; do
-        [[ ! -e $f ]] || basename "$f" "$2"
+        [[ -e $f ]] || continue
+        if [[ -n ${GTF_LEAVE_OUT:-} ]] && grep -qE "^(--|#) $GTF_LEAVE_OUT" "$f"; then
+            say "left out: $f" >&2
+        else
+            basename "$f" "$2"
+        fi
     done
 }
 

@@ -3,15 +3,15 @@
 # test_versions.sh - make test-versions: every suite on the newer PostgreSQLs
 #
 # They come from Debian's newer suites, installed into a directory of their own
-# that is thrown away afterwards.  17 must be there; 18 and 19 are tested when
-# the archive has them.  T and KEEP as in test.sh; GTF_CACHE=folder keeps the
+# that is thrown away afterwards.  17 must be there; 18 is tested when
+# the archive has it.  T and KEEP as in test.sh; GTF_CACHE=folder keeps the
 # Debian tree there for the next run.
 
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 MANDATORY=17
-OPTIONAL=(18 19)
+OPTIONAL=(18)
 
 need_packages mmdebstrap git util-linux
 make_work

@@ -19,7 +19,7 @@ use Time::HiRes qw(usleep time);
 our @EXPORT = qw(
   gtf_node create_bodies gate session
   submit submit_sql ended outcome status until_status until_true
-  executor_of worker_pid new_worker terminate
+  executor_of worker_pid new_worker terminate waiter nobody_waits
   start_after_crash log_count log_offset until_log time_ms
 );
 
@@ -86,9 +86,13 @@ sub session
 {
 	my ($node, %params) = @_;
 
-	return $node->background_psql($params{db} // 'postgres',
+	my $session = $node->background_psql($params{db} // 'postgres',
 		on_error_stop => 0,
 		extra_params => $params{user} ? [ '-U', $params{user} ] : []);
+
+	# a limit for each query, not for all of them together
+	$session->set_query_timer_restart;
+	return $session;
 }
 
 # A session that keeps bodies held at these gates until
@@ -187,6 +191,39 @@ sub executor_of
 	until_status($node, $id, 'in_progress', %params);
 	return $node->safe_psql($params{db} // 'postgres',
 		"SELECT pid FROM gtf.workers WHERE task_id = '$id'");
+}
+
+# Starts to wait for the end of a task; what is returned waits for the end of
+# that and says the status.
+sub waiter
+{
+	my ($node, $id, %params) = @_;
+	my $session = session($node, %params);
+
+	$session->query_until(qr/waiting/,
+		"\\echo waiting\nCALL gtf_wait('$id');\n\\echo done\n");
+	until_true($node,
+		"SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'CALL gtf_wait(''$id'')%' AND wait_event = 'Extension'"
+	);
+	return sub {
+		my $out = $session->query_until(qr/done/, '');
+
+		$session->quit;
+		return (split /\n/, $out)[0];
+	};
+}
+
+# No process of gtf waits for a lock, in particular not for a transaction.
+sub nobody_waits
+{
+	my ($node, $what) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is( $node->safe_psql(
+			'postgres', q{SELECT string_agg(backend_type || ': ' || wait_event, ', ') FROM pg_stat_activity
+			WHERE backend_type LIKE 'gtf %' AND wait_event_type = 'Lock'}),
+		'',
+		$what);
 }
 
 sub worker_query
