@@ -131,6 +131,8 @@ goes_on('first', $id, 'SET TABLESPACE');
 
 # copies
 $id = running('first');
+# from here on a copy knows that it was running
+until_true($node, q{SELECT count(*) = 1 FROM gtf.live WHERE state = 'r'}, db => 'first');
 my $waiting = submit($node, q{'note', '{"n": 1}', delay => '1 ms', priority => -1}, db => 'first');
 is(ended($node, $waiting, db => 'first'), 'success', 'the other executor is free');
 my $pending = submit($node, q{'note', '{"n": 2}', delay => '1 day'}, db => 'first');
