@@ -23,7 +23,7 @@ END $$;
 
 CREATE PROCEDURE until_held() LANGUAGE plpgsql AS $$
 BEGIN
-  FOR i IN 1 .. 1000 LOOP
+  FOR i IN 1 .. 10000 LOOP
     EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted);
     PERFORM pg_sleep(0.01);
   END LOOP;
@@ -54,7 +54,7 @@ SELECT * FROM shown(:'id');
 -- CREATE INDEX CONCURRENTLY: builds, waits for transactions, and so on.
 CREATE PROCEDURE until_progress(task_id uuid, pattern text) LANGUAGE plpgsql AS $$
 BEGIN
-  FOR n IN 1 .. 1000 LOOP
+  FOR n IN 1 .. 10000 LOOP
     EXIT WHEN (SELECT i.progress_text LIKE pattern FROM gtf.task_info i WHERE i.id = task_id);
     PERFORM pg_sleep(0.01);
   END LOOP;
@@ -102,7 +102,7 @@ BEGIN;
 DECLARE c CURSOR FOR SELECT n FROM v;
 MOVE 31 IN c;
 SELECT pg_advisory_unlock(1);
-DO $$ BEGIN FOR n IN 1 .. 1000 LOOP
+DO $$ BEGIN FOR n IN 1 .. 10000 LOOP
   EXIT WHEN EXISTS (SELECT FROM gtf.task_info i WHERE task_name = 'vacuum' AND progress_current >= 29);
   PERFORM pg_sleep(0.01); END LOOP; END $$;
 SELECT id FROM gtf.task_info WHERE task_name = 'vacuum' \gset

@@ -135,7 +135,7 @@ SELECT result, octet_length(payload::text), payload -> 'i' AS i, left(payload ->
 -- Given back when the task has ended; the waiter may be told a moment before.
 CREATE FUNCTION in_use_at_most(bytes bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-  FOR i IN 1 .. 1000 LOOP
+  FOR i IN 1 .. 10000 LOOP
     IF (SELECT value FROM gtf.stats WHERE name = 'payload_memory_used') <= bytes THEN RETURN true; END IF;
     PERFORM pg_sleep(0.01);
   END LOOP;
@@ -169,7 +169,7 @@ SELECT attempt, status, progress_current, payload FROM gtf.outcomes WHERE task_i
 -- A cancel of the next attempt keeps it.
 SELECT gtf_register_task('later', 'again(int,bool)', retry_delay => '1 hour', max_attempts => 3);
 SELECT gtf_submit('later', '{"until": 9, "replace": false}') AS id \gset
-DO $$ BEGIN FOR i IN 1 .. 1000 LOOP
+DO $$ BEGIN FOR i IN 1 .. 10000 LOOP
   EXIT WHEN EXISTS (SELECT FROM gtf.task_info WHERE task_type = 'later' AND wait_reason = 'retry');
   PERFORM pg_sleep(0.01); END LOOP; END $$;
 SELECT status, attempt, progress_text, payload FROM gtf_get_task(:'id');
@@ -192,7 +192,7 @@ CALL gtf_wait(:'id');
 SELECT status, payload FROM gtf_get_task(:'id');
 SELECT gtf_retry(:'id');
 SELECT status <> 'failure' AS retried, payload FROM gtf_get_task(:'id');
-DO $$ BEGIN FOR i IN 1 .. 1000 LOOP
+DO $$ BEGIN FOR i IN 1 .. 10000 LOOP
   EXIT WHEN EXISTS (SELECT FROM pg_locks l WHERE locktype = 'advisory' AND objid = 1 AND NOT granted);
   PERFORM pg_sleep(0.01); END LOOP; END $$;
 SELECT status, attempt, payload FROM gtf_get_task(:'id');
@@ -225,7 +225,7 @@ SELECT count(pg_advisory_lock(n)) FROM unnest(ARRAY[1, 2, 3, 11, 12, 13]) n;
 SELECT count(gtf_submit('full_up', jsonb_build_object('me', n))) FROM generate_series(1, 3) n;
 CREATE PROCEDURE until_waiting(n int, lock int) LANGUAGE plpgsql AS $$
 BEGIN
-  FOR i IN 1 .. 1000 LOOP
+  FOR i IN 1 .. 10000 LOOP
     EXIT WHEN (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid >= lock) = n;
     PERFORM pg_sleep(0.01);
   END LOOP;

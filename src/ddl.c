@@ -231,7 +231,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 				seen = gtf_submitted_seen(MyDatabaseId);
 			break;
 		case T_AlterExtensionStmt:
-			if (is_our_extension_update(stmt) && is_ours(MyDatabaseId) &&
+			if (is_our_extension_update(stmt) &&
 				OidIsValid(get_extension_oid("gtf", true)) &&
 				gtf_owns_extension(get_extension_oid("gtf", true), GetUserId()))
 				stop_until_end_of_transaction(MyDatabaseId);

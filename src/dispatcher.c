@@ -384,7 +384,8 @@ check_installed(void)
 	(void) gtf_tx_commit(false);
 	if (installed != GTF_INSTALLED)
 	{
-		exit_reason = GTF_EXIT_NO_EXTENSION;
+		exit_reason = installed == GTF_OTHER_VERSION ?
+			GTF_EXIT_OTHER_VERSION : GTF_EXIT_NO_EXTENSION;
 		proc_exit(0);
 	}
 }
@@ -488,6 +489,7 @@ gtf_dispatcher_main(Datum arg)
 
 	/* an error here ends the process; the launcher tries again later */
 	start_up(&home);
+	gtf_dispatcher_ready(me.db);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	while (!home && !gtf_worker_stopping() && !gtf_db_is_blocked(me.db))
 	{

@@ -40,8 +40,9 @@
 typedef struct Known
 {
 	Oid			database;
+	NameData	name;			/* for messages */
 	bool		listed;			/* was there in the last list */
-	bool		probed;			/* a dispatcher has been there */
+	bool		probed;			/* it is known what a dispatcher does there */
 	BackgroundWorkerHandle *handle; /* started and not yet reaped */
 	int			backoff_ms;
 	TimestampTz not_before;
@@ -51,6 +52,7 @@ static MemoryContext launcher_context;
 static List *databases = NIL;	/* of Known */
 static TimestampTz next_list = 0;
 static bool shortage_reported = false;
+static bool full_reported = false;
 
 static Known *
 find_known(Oid database, bool make)
@@ -96,7 +98,12 @@ list_databases(void)
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 
 		if (form->datallowconn && !form->datistemplate)
-			find_known(form->oid, true)->listed = true;
+		{
+			Known	   *known = find_known(form->oid, true);
+
+			known->listed = true;
+			known->name = form->datname;
+		}
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -138,6 +145,9 @@ reap(Known *known, TimestampTz now)
 			gtf_db_unwant(known->database);
 			known->backoff_ms = 0;
 			break;
+		case GTF_EXIT_OTHER_VERSION:
+			known->backoff_ms = 0;
+			break;
 		case GTF_EXIT_RESTART:
 			known->backoff_ms = 0;
 			known->not_before = 0;
@@ -177,6 +187,7 @@ tick(void *arg)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz *next = arg;
 	bool		probing = false;
+	bool		full = false;
 	ListCell   *lc;
 
 	if (now >= next_list)
@@ -202,7 +213,15 @@ tick(void *arg)
 		if (known->handle)
 			reap(known, now);
 		if (known->handle && !known->probed)
-			probing = true;
+		{
+			GtfDatabaseInfo info;
+
+			if (gtf_db_info(gtf_db_find(known->database), &info) &&
+				info.dispatcher_ready)
+				known->probed = true;
+			else
+				probing = true;
+		}
 	}
 
 	foreach(lc, databases)
@@ -215,9 +234,17 @@ tick(void *arg)
 			continue;
 		if (!known->probed && !probing && db < 0)
 		{
-			/* the table of databases may be full: try again later */
 			if (!gtf_db_want(known->database))
+			{
+				if (!full_reported)
+					ereport(WARNING,
+							(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+							 errmsg("gtf cannot look for tasks in database \"%s\": gtf.max_databases is reached",
+									NameStr(known->name)),
+							 errhint("Raise gtf.max_databases and restart the server.")));
+				full_reported = full = true;
 				continue;
+			}
 			probing = true;
 			db = gtf_db_find(known->database);
 		}
@@ -231,6 +258,8 @@ tick(void *arg)
 		}
 		start_dispatcher(known, now);
 	}
+	if (!full)
+		full_reported = false;
 }
 
 void

@@ -23,6 +23,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "portability/instr_time.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -63,22 +64,27 @@ write_row(GtfSlotInfo *info, Written *written, bool report)
 	live.state = GTF_LIVE_RUNNING;
 	live.since = info->started_at;
 	live.worker = info->pid;
-	if (report)
-	{
-		if (info->payload_version != written->payload_version)
-			live.payload = gtf_slot_payload(info);
-		live.progress = info->progress;
-	}
-
 	if (!gtf_slot_live_begin(info->index, info->serial))
 		return false;
 	PG_TRY();
 	{
 		gtf_tx_begin();
-		if (info->live_written)
-			gtf_store_live_report(&live);
-		else
+		if (report)
+		{
+			if (info->payload_version != written->payload_version)
+				live.payload = gtf_slot_payload(info);
+			live.progress = info->progress;
+		}
+		if (!info->live_written || !gtf_store_live_report(&live))
+		{
+			/* or not there: it could not be written before */
+			if (report && live.payload == NULL)
+			{
+				live.payload = gtf_slot_payload(info);
+				live.progress = info->progress;
+			}
 			gtf_store_live_put(&live);
+		}
 		(void) gtf_tx_commit(false);
 	}
 	PG_FINALLY();
@@ -87,8 +93,8 @@ write_row(GtfSlotInfo *info, Written *written, bool report)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
-	if (live.payload)
-		pfree(live.payload);
+	/* autovacuum must learn of the versions left behind */
+	(void) pgstat_report_stat(false);
 
 	if (report)
 	{

@@ -270,6 +270,7 @@ db_find_or_make(Oid database)
 			LWLockAcquire(db->lock, LW_EXCLUSIVE);
 			db->wanted = false;
 			db->blocks = 0;
+			db->other_version = false;
 			db->exit_reason = GTF_EXIT_UNKNOWN;
 			db->submit_head = db->submit_tail = 0;
 			db->done_head = db->done_tail = 0;
@@ -306,8 +307,8 @@ db_free_if_unused(int i)
 			gtf_segment->slots[s].database_oid == db->oid)
 			used = true;
 	}
-	if (!db->wanted && db->blocks == 0 && db->dispatcher == NULL &&
-		db->flusher == NULL && !used)
+	if (!db->wanted && !db->other_version && db->blocks == 0 &&
+		db->dispatcher == NULL && db->flusher == NULL && !used)
 	{
 		for (int l = 0; l < NUM_LANES; l++)
 		{
@@ -336,6 +337,7 @@ gtf_db_want(Oid database)
 		return false;
 	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
 	gtf_segment->databases[i].wanted = true;
+	gtf_segment->databases[i].other_version = false;
 	LWLockRelease(gtf_segment->databases[i].lock);
 	return true;
 }
@@ -349,6 +351,7 @@ gtf_db_unwant(Oid database)
 		return;
 	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
 	gtf_segment->databases[i].wanted = false;
+	gtf_segment->databases[i].other_version = false;
 	LWLockRelease(gtf_segment->databases[i].lock);
 	db_free_if_unused(i);
 }
@@ -369,6 +372,7 @@ gtf_db_info(int i, GtfDatabaseInfo *info)
 	info->flusher_pid = db->flusher_pid;
 	info->dispatcher_start = db->dispatcher_start;
 	info->flusher_start = db->flusher_start;
+	info->dispatcher_ready = db->dispatcher_ready;
 	info->exit_reason = db->exit_reason;
 	LWLockRelease(db->lock);
 	return OidIsValid(info->database);
@@ -458,6 +462,7 @@ gtf_dispatcher_attach(Oid database)
 		db->dispatcher = MyProc;
 		db->dispatcher_pid = MyProcPid;
 		db->dispatcher_start = GetCurrentTimestamp();
+		db->dispatcher_ready = false;
 		db->exit_reason = GTF_EXIT_UNKNOWN;
 	}
 	LWLockRelease(db->lock);
@@ -476,6 +481,17 @@ gtf_dispatcher_attach(Oid database)
 }
 
 void
+gtf_dispatcher_ready(int i)
+{
+	Database   *db = &gtf_segment->databases[i];
+
+	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	db->dispatcher_ready = true;
+	LWLockRelease(db->lock);
+	gtf_launcher_wake();
+}
+
+void
 gtf_dispatcher_detach(int i, GtfDispatcherExit reason)
 {
 	Database   *db = &gtf_segment->databases[i];
@@ -485,7 +501,13 @@ gtf_dispatcher_detach(int i, GtfDispatcherExit reason)
 	{
 		db->dispatcher = NULL;
 		db->dispatcher_pid = 0;
+		db->dispatcher_ready = false;
 		db->exit_reason = reason;
+		if (reason == GTF_EXIT_OTHER_VERSION)
+		{
+			db->wanted = false;
+			db->other_version = true;
+		}
 	}
 	LWLockRelease(db->lock);
 	gtf_launcher_wake();
@@ -648,6 +670,10 @@ wake_or_launch(int i, Oid database)
 {
 	if (i >= 0 && gtf_segment->databases[i].dispatcher != NULL)
 		gtf_dispatcher_wake(i);
+	else if (i >= 0 && gtf_segment->databases[i].other_version)
+	{
+		/* it would leave at once; ALTER EXTENSION starts it */
+	}
 	else if (gtf_db_want(database))
 		gtf_launcher_wake();
 }

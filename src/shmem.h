@@ -186,6 +186,7 @@ typedef enum GtfDispatcherExit
 {
 	GTF_EXIT_UNKNOWN = 0,		/* error: start again, with a back-off */
 	GTF_EXIT_NO_EXTENSION,		/* nothing to do there until told */
+	GTF_EXIT_OTHER_VERSION,		/* the same, and submits do not tell */
 	GTF_EXIT_RESTART			/* wants to be started again at once */
 } GtfDispatcherExit;
 
@@ -198,6 +199,7 @@ typedef struct GtfDatabaseInfo
 	int			flusher_pid;
 	TimestampTz dispatcher_start;
 	TimestampTz flusher_start;
+	bool		dispatcher_ready;	/* it has found something to stay for */
 	GtfDispatcherExit exit_reason;
 } GtfDatabaseInfo;
 
@@ -222,7 +224,10 @@ extern void gtf_launcher_wake(void);
 /* ---- databases (an index into the table of entries, -1 = none) ---- */
 extern int	gtf_db_find(Oid database);
 
-/* Ask for a dispatcher; false if the table of databases is full. */
+/*
+ * Ask for a dispatcher; false if the table of databases is full.  Also says
+ * that the extension may have another version now.
+ */
 extern bool gtf_db_want(Oid database);
 extern void gtf_db_unwant(Oid database);
 extern bool gtf_db_info(int db, GtfDatabaseInfo *info);
@@ -242,6 +247,7 @@ extern int	gtf_db_worker_pids(Oid database, int *pids, int max);
 
 extern int	gtf_dispatcher_attach(Oid database);	/* -1: there is one, or
 													 * blocked */
+extern void gtf_dispatcher_ready(int db);	/* tells the launcher */
 extern void gtf_dispatcher_detach(int db, GtfDispatcherExit reason);
 extern bool gtf_flusher_attach(int db);
 extern void gtf_flusher_detach(int db);

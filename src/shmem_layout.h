@@ -30,6 +30,8 @@ typedef struct Database
 	PGPROC	   *flusher;
 	int			flusher_pid;
 	TimestampTz flusher_start;
+	bool		dispatcher_ready;
+	bool		other_version;	/* its dispatcher could do nothing */
 	GtfDispatcherExit exit_reason;
 	LWLock	   *lock;
 

@@ -152,10 +152,10 @@ extern bool gtf_store_live_get(const pg_uuid_t *id, GtfLive *live);
 extern bool gtf_store_live_fetch(const pg_uuid_t *id, GtfLive *live);
 
 /*
- * Write what the running attempt has reported into its row, if that is there.
- * The payload stays as it is unless there is one in *live.
+ * Write what the running attempt has reported into its row; false if that is
+ * not there.  The payload stays as it is unless there is one in *live.
  */
-extern void gtf_store_live_report(const GtfLive *live);
+extern bool gtf_store_live_report(const GtfLive *live);
 extern void gtf_store_live_delete(const pg_uuid_t *id); /* fine if there is
 														 * none */
 extern List *gtf_store_live_all(void);	/* of GtfLive *, without payloads */

@@ -179,7 +179,7 @@ gtf_store_live_put(const GtfLive *live)
 	gtf_writer_close(&writer);
 }
 
-void
+bool
 gtf_store_live_report(const GtfLive *live)
 {
 	StoreLookup lookup;
@@ -199,7 +199,7 @@ gtf_store_live_report(const GtfLive *live)
 	}
 	gtf_lookup_end(&lookup);
 	if (old == NULL)
-		return;
+		return false;
 
 	/* a payload that stays keeps its place out of line, too */
 	gtf_writer_open(&writer, "live");
@@ -215,6 +215,7 @@ gtf_store_live_report(const GtfLive *live)
 		gtf_exec_insert_index_tuples(writer.rri, writer.slot, writer.estate);
 	}
 	gtf_writer_close(&writer);
+	return true;
 }
 
 List *

@@ -333,16 +333,15 @@ copy_tree() { # DEST
 # Debian's source, checked by apt's signatures like any package.  With lists of
 # our own: the machine's sources need not have any deb-src.
 fetch_source() { # VERSION DEST
-    local mirror suite apt=$WORK/apt
+    local mirror apt=$WORK/apt
 
     need_packages bzip2 xz-utils
     mirror=$(debian_mirror Debian)
     [[ -n $mirror ]] || die "apt knows no Debian archive"
     own_folder "$2"
     as_account mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-    for suite in forky sid; do
-        echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
-    done | as_account tee "$apt/sources.list" >/dev/null
+    echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror forky main" |
+        as_account tee "$apt/sources.list" >/dev/null
     # shellcheck disable=SC2016 # expanded by the inner shell
     as_account sh -ec '
         apt=$1 dest=$2 package=postgresql-$3

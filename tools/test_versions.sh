@@ -3,9 +3,9 @@
 # test_versions.sh - make test-versions: every suite on the newer PostgreSQLs
 #
 # They come from Debian's newer suites, installed into a directory of their own
-# that is thrown away afterwards.  17 must be there; 18 is tested when
-# the archive has it.  T and KEEP as in test.sh; GTF_CACHE=folder keeps the
-# Debian tree there for the next run.
+# that is thrown away afterwards.  17 must be there; 18 is tested when the
+# archive has it.  T and KEEP as in test.sh; GTF_CACHE=folder keeps the Debian
+# tree there for the next run.
 
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -48,7 +48,6 @@ debian_tree() { # SUITE...
         fi
     done
     as_root rm -rf --one-file-system "$root"
-    # experimental is used for the version that only it has, with its libpq
     job_as_root mmdebstrap --quiet --mode=root --variant=apt --format=directory \
         --aptopt="$WORK/tmp/apt.conf" --aptopt='Acquire::Languages "none"' \
         --aptopt='APT::Install-Recommends "false"' \
@@ -56,8 +55,7 @@ debian_tree() { # SUITE...
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' \
         --include=gcc,make,libc6-dev,libipc-run-perl \
-        --setup-hook='mkdir -p "$1/etc/apt/preferences.d" "$1/etc/postgresql-common"' \
-        --setup-hook='printf "Package: libpq5 libpq-dev *postgresql*-19*\nPin: release a=experimental\nPin-Priority: 990\n" >"$1/etc/apt/preferences.d/gtf"' \
+        --setup-hook='mkdir -p "$1/etc/postgresql-common"' \
         --setup-hook='echo "create_main_cluster = false" >"$1/etc/postgresql-common/createcluster.conf"' \
         --customize-hook="echo '$ACCOUNT:x:$ACCOUNT_UID:$ACCOUNT_UID::/nonexistent:/bin/sh' >>\"\$1/etc/passwd\"" \
         --customize-hook="echo '$ACCOUNT:x:$ACCOUNT_UID:' >>\"\$1/etc/group\"" \
@@ -70,8 +68,8 @@ has() { [[ -x $root/usr/lib/postgresql/$1/bin/postgres ]]; }
 
 if ! has $MANDATORY; then
     say "making a Debian tree with PostgreSQL $MANDATORY ${OPTIONAL[*]}"
-    # Debian's unreleased suites may be broken on a given day; stable is not.
-    debian_tree sid experimental trixie || {
+    # Debian's next release may be broken on a given day; the stable one is not.
+    debian_tree forky trixie || {
         tail -n 20 "$WORK/tmp/mmdebstrap.log"
         say "that failed; trying with the stable suite alone"
         debian_tree trixie

@@ -165,6 +165,15 @@ $gate->query_safe('SELECT pg_advisory_unlock(31)');
 until_live($id, 2);
 isnt($node->safe_psql('postgres', $row), $before, 'new progress is');
 is($node->safe_psql('postgres', $chunks), $before_chunks, 'but not the payload, which is the same');
+
+# as after a disk that was full when it should have been written
+$node->safe_psql('postgres', "DELETE FROM gtf.live WHERE task_id = '$id'");
+$gate->query_safe('SELECT pg_advisory_unlock(32)');
+until_live($id, 3);
+is( $node->safe_psql('postgres', "SELECT state, attempt, length(payload ->> 'random') FROM gtf.live WHERE task_id = '$id'"),
+	'r|1|20000', 'a missing row is written whole');
+until_true($node, q{SELECT n_tup_upd > 0 FROM pg_stat_all_tables WHERE relid = 'gtf.live'::regclass});
+pass('autovacuum knows of the updates');
 $gate->quit;
 is(ended($node, $id), 'success', 'the end');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM gtf.live'), '0', 'deletes the row');
