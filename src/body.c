@@ -191,6 +191,18 @@ gtf_body_run_command(const GtfTask *task, MemoryContext context)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("command must be exactly one SQL command")));
 	raw = linitial_node(RawStmt, parsed);
+
+	/*
+	 * Looked at when it was submitted, but how a command is parsed depends on
+	 * settings, and those of the owner may be others.
+	 */
+	if (IsA(raw->stmt, TransactionStmt) || IsA(raw->stmt, ListenStmt) ||
+		(IsA(raw->stmt, CopyStmt) && !castNode(CopyStmt, raw->stmt)->is_program &&
+		 castNode(CopyStmt, raw->stmt)->filename == NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s cannot be run as a task",
+						CreateCommandName(raw->stmt))));
 	tag = CreateCommandTag(raw->stmt);
 
 	PushActiveSnapshot(GetTransactionSnapshot());

@@ -92,7 +92,11 @@ gtf_pool_feed(Dispatcher *d)
 		if (queue->lane < 0)
 			queue->lane = gtf_lane_open(my_db, queue->owner);
 		if (queue->lane < 0)
-			continue;			/* all lanes taken: when one becomes free */
+		{
+			/* all are taken, maybe by other databases, who tell nobody */
+			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, 100));
+			continue;
+		}
 		while (gtf_queue_peek(queue, &ref))
 		{
 			GtfTaskRef	back = ref;

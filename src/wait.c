@@ -4,8 +4,10 @@
  *	  CALL gtf_wait, gtf_wait_any, gtf_wait_all.
  *
  * A waiter registers in shared memory and sleeps on its latch; between two
- * looks at the table it holds no snapshot, so it does not keep vacuum (or a
- * CREATE INDEX CONCURRENTLY that it waits for) from going on.  That takes a
+ * looks at the table it holds no snapshot, so it does not keep vacuum from
+ * going on.  It sleeps in a transaction that never had one, because CREATE
+ * INDEX CONCURRENTLY, which may be what it waits for, waits for the end of
+ * each transaction that it has once seen with an old snapshot.  That takes a
  * commit of what the caller has done so far, which is only possible where a
  * procedure may commit.
  *
@@ -159,7 +161,7 @@ wait_for(Awaited *tasks, int n, bool any, const Interval *timeout,
 			look(&tasks[i]);
 		}
 
-		for (;;)
+		for (bool fresh = false;;)
 		{
 			int			ended = 0;
 			long		left = -1;
@@ -167,7 +169,10 @@ wait_for(Awaited *tasks, int n, bool any, const Interval *timeout,
 			for (int i = 0; i < n; i++)
 			{
 				if (!tasks[i].ended && gtf_waiter_done(tasks[i].waiter))
+				{
 					look(&tasks[i]);
+					fresh = false;
+				}
 				if (tasks[i].ended)
 					ended++;
 			}
@@ -189,8 +194,10 @@ wait_for(Awaited *tasks, int n, bool any, const Interval *timeout,
 				}
 			}
 
-			/* nothing may keep an xmin while we sleep */
-			InvalidateCatalogSnapshot();
+			/* leave behind the transaction that has looked into catalogs */
+			if (!fresh)
+				SPI_commit();
+			fresh = true;
 			gtf_backend_wait(left);
 		}
 	}

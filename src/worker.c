@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
@@ -123,6 +125,8 @@ gtf_worker_wait(long timeout_ms)
 {
 	bool		reloaded = false;
 
+	/* the caller comes back and looks at the clock again */
+	timeout_ms = Min(timeout_ms, INT_MAX);
 	if (!stop_requested)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
@@ -149,6 +153,7 @@ gtf_worker_wait(long timeout_ms)
 void
 gtf_backend_wait(long timeout_ms)
 {
+	timeout_ms = Min(timeout_ms, INT_MAX);
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
 					 (timeout_ms >= 0 ? WL_TIMEOUT : 0),

@@ -26,7 +26,7 @@ sub sqlstate
 }
 
 # A session in the background that waits.
-sub waiter
+sub waiting_psql
 {
 	my ($sql) = @_;
 	my $waiter = { out => '', err => '' };
@@ -99,9 +99,9 @@ is(sql("CALL gtf_wait_any(ARRAY['$id']::uuid[], '10 ms')"), '|', 'gtf_wait_any t
 
 # several at a time
 my @waiters = (
-	(map { waiter("CALL gtf_wait('$id')") } 1 .. 4),
-	waiter("CALL gtf_wait_any(ARRAY['$id']::uuid[])"),
-	waiter("CALL gtf_wait_all($array)"));
+	(map { waiting_psql("CALL gtf_wait('$id')") } 1 .. 4),
+	waiting_psql("CALL gtf_wait_any(ARRAY['$id']::uuid[])"),
+	waiting_psql("CALL gtf_wait_all($array)"));
 until_waiting(6);
 is( sql("SELECT count(*), count(backend_xid), count(backend_xmin), min(state) $sleeping"),
 	'6|0|0|active',
@@ -116,9 +116,9 @@ is(join('', map { $_->{out} } @waiters),
 # nobody's old snapshot
 $id = submit($node, q{'note', delay => '1 day'});
 @waiters = (
-	waiter("CALL gtf_wait('$id')"),
-	waiter("DO \$\$DECLARE s text; BEGIN CALL gtf_wait('$id', NULL, s); END\$\$"),
-	waiter("CALL gtf_wait(gtf_submit('note', delay => '1 day'))"));
+	waiting_psql("CALL gtf_wait('$id')"),
+	waiting_psql("DO \$\$DECLARE s text; BEGIN CALL gtf_wait('$id', NULL, s); END\$\$"),
+	waiting_psql("CALL gtf_wait(gtf_submit('note', delay => '1 day'))"));
 until_waiting(3);
 sql('CREATE TABLE vacuumed AS SELECT 1; DELETE FROM vacuumed');
 like((($node->psql('postgres', 'VACUUM (VERBOSE) vacuumed'))[2]), qr/1 removed, 0 remain/, 'VACUUM removes everything');
@@ -130,8 +130,10 @@ sql('CREATE TABLE indexed AS SELECT generate_series(1, 1000) AS i');
 is(sql(q{CALL gtf_wait(gtf_submit_sql('CREATE INDEX CONCURRENTLY ON indexed (i)'), '20 s')}),
 	'success', 'waiting for CREATE INDEX CONCURRENTLY');
 is(sql(q{DO $$DECLARE s text; BEGIN
-	CALL gtf_wait(gtf_submit_sql('CREATE INDEX CONCURRENTLY ON indexed (i)'), '20 s', s);
-	IF s <> 'success' THEN RAISE '%', s; END IF; END$$}), '', 'in DO, too');
+	FOR i IN 1..15 LOOP
+		CALL gtf_wait(gtf_submit_sql('CREATE INDEX CONCURRENTLY ON indexed (i)'), '20 s', s);
+		IF s <> 'success' THEN RAISE '%', s; END IF;
+	END LOOP; END$$}), '', 'in DO, too, again and again');
 
 # waiters that go away
 $gate->query_safe('SELECT pg_advisory_lock(1)');
@@ -139,12 +141,12 @@ $id = submit($node, q{'hold', '{"key": 1}'});
 is(sqlstate("SET statement_timeout = '50 ms'; CALL gtf_wait('$id')"), '57014', 'a waiter can be cancelled');
 for (1 .. 2)
 {
-	@waiters = map { waiter("CALL gtf_wait('$id')") } 1 .. 10;
+	@waiters = map { waiting_psql("CALL gtf_wait('$id')") } 1 .. 10;
 	until_waiting(10);
 	sql("SELECT pg_terminate_backend(pid) $sleeping");
 	$_->{run}->finish for @waiters;
 }
-@waiters = map { waiter("CALL gtf_wait('$id')") } 1 .. 16;
+@waiters = map { waiting_psql("CALL gtf_wait('$id')") } 1 .. 16;
 until_waiting(16);
 is(sqlstate("CALL gtf_wait('$id')"), '53400', 'gtf.max_waiters');
 $gate->query_safe('SELECT pg_advisory_unlock(1)');

@@ -120,7 +120,7 @@ my $script = $node->basedir . '/load.sql';
 append_to_file($script, q{
 \set kind random(1, 10)
 \if :kind = 1
-SELECT count(gtf_submit('counted', '{"n": 20}')) FROM generate_series(1, 10);
+SELECT count(gtf_submit('counted', '{"n": 20}')) FROM generate_series(1, 5);
 \elif :kind = 2
 BEGIN; SELECT gtf_submit('counted'); ROLLBACK;
 \elif :kind = 3
@@ -130,7 +130,7 @@ SELECT gtf_submit('counted', priority => :kind);
 \endif
 });
 my $load = start [
-	'pgbench', '-n', '-c', 2, '-T', 60, '-R', 200, '-f', $script,
+	'pgbench', '-n', '-c', 2, '-T', 60, '-R', 100, '-f', $script,
 	'-d', $node->connstr('postgres')
   ],
   '<', \undef, '>', \$out, '2>', \$err;
