@@ -1,5 +1,6 @@
 -- The payload of a running task: what a body sets, others see at once; it
 -- stays for the next attempt and with the outcome.
+-- not under valgrind: megabytes of payload take it many minutes there
 CREATE EXTENSION gtf;
 
 -- The current state of the task that calls, as others see it.

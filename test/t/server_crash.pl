@@ -149,7 +149,7 @@ sub crashes
 	my $offset = log_offset($node);
 	my ($other, $id) = split /\|/,
 	  $node->safe_psql('postgres',
-		"SELECT gtf_submit('note', delay => '1 s'), gtf_submit('$type')");
+		"SELECT gtf_submit('note', delay => '1 s'), gtf_submit('$type', delay => '0.5 s')");
 
 	# clients lose their connections, too
 	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)

@@ -153,17 +153,28 @@ is(run_as('bob', 'SELECT 1'), '1', 'and it, too, when it may again');
 # dropped, with tasks that wait and an executor that is idle
 sql('CREATE ROLE carol LOGIN');
 is(run_as('carol', 'SELECT 1'), '1', 'a role has an executor');
-my $delayed = submit_as('carol', q{'note', delay => '300 ms'});
-sql('DROP ROLE carol');
+my $delayed;
+
+# Drop carol after a submit, before the task can start.
+sub submit_and_drop
+{
+	my $dispatcher = worker_pid($node, 'dispatcher');
+
+	sql('ALTER DATABASE postgres SET gtf.enabled = off');
+	$dispatcher = new_worker($node, 'dispatcher', $dispatcher);
+	$delayed = sql(q{SET gtf.enabled = on; SET ROLE carol; SELECT gtf_submit('note')});
+	sql('DROP ROLE carol; ALTER DATABASE postgres RESET gtf.enabled');
+	new_worker($node, 'dispatcher', $dispatcher);
+}
+submit_and_drop();
 like(outcome($node, $delayed), qr/^failure\|0\|role "\w+" does not exist\|undefined_object$/,
 	'when it is dropped, a task that waits fails');
 is(sql("SELECT count(*) FROM effects WHERE task = '$delayed'"), '0', 'and does not run');
 sql('CREATE ROLE carol LOGIN');
-$delayed = submit_as('carol', q{'note', delay => '300 ms'});
 my $gate = gate($node, 1);
 $id = submit_as('carol', q{'hold', '{"key": 1}'});
 executor_of($node, $id);
-sql('DROP ROLE carol');
+submit_and_drop();
 like(outcome($node, $delayed), qr/^failure\|0\|role "\w+" does not exist\|undefined_object$/,
 	'also while another one runs');
 is(sql("SELECT count(*) FROM effects WHERE task = '$delayed'"), '0', 'which does not run either');
