@@ -245,6 +245,12 @@ LANGUAGE C AS 'MODULE_PATHNAME', 'gtf_wait_all';
 -- A running task
 -- ---------------------------------------------------------------------------
 
+CREATE FUNCTION gtf_on_abort(handler regprocedure, arg jsonb DEFAULT NULL)
+RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_on_abort';
+
+CREATE FUNCTION gtf_on_cleanup(handler regprocedure, arg jsonb DEFAULT NULL)
+RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_on_cleanup';
+
 CREATE FUNCTION gtf_is_aborting()
 RETURNS boolean LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_is_aborting';
 
@@ -671,6 +677,8 @@ COMMENT ON FUNCTION @extschema@.gtf_cancel(text, boolean) IS 'the same for an id
 COMMENT ON FUNCTION @extschema@.gtf_cancel(uuid[], boolean) IS 'cancel tasks, each by itself; an error is its outcome';
 COMMENT ON FUNCTION @extschema@.gtf_revoke IS 'cancel a task as an administrator, if need be by ending its statement or its executor; returns the new status';
 COMMENT ON FUNCTION @extschema@.gtf_set_timeout IS 'set the timeouts of a task type: NULL leaves one as it is, zero removes it';
+COMMENT ON FUNCTION @extschema@.gtf_on_abort IS 'have a function called when the running task is aborted';
+COMMENT ON FUNCTION @extschema@.gtf_on_cleanup IS 'have a function called at the end of the running task, however it ends';
 COMMENT ON FUNCTION @extschema@.gtf_is_aborting IS 'is the running task asked to stop? false outside a task';
 COMMENT ON FUNCTION @extschema@.gtf_check_abort IS 'raise an error if the running task is asked to stop';
 COMMENT ON FUNCTION @extschema@.gtf_sleep IS 'sleep in a running task; false when woken by an abort';

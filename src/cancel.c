@@ -37,6 +37,7 @@
 #include "errors.h"
 #include "finish.h"
 #include "locks.h"
+#include "safepoint.h"
 #include "shmem.h"
 #include "store.h"
 #include "visible.h"
@@ -56,6 +57,7 @@ check_call(const char *function)
 	PreventCommandIfReadOnly(function);
 	PreventCommandIfParallelMode(function);
 	gtf_shmem_require();
+	(void) gtf_safe_point();
 }
 
 /*
@@ -98,6 +100,11 @@ cancel_task(const pg_uuid_t *id, GtfForce force)
 			{
 				if (slot.abort_cause != GTF_CAUSE_NONE)
 					return GTF_ABORTING;
+				if (slot.body_ended)
+					ereport(ERROR,
+							(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							 errmsg("task \"%s\" is ending and cannot be aborted any more",
+									gtf_id_text(id))));
 				if (slot.body_running && !slot.abortable)
 					ereport(ERROR,
 							(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

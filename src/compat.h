@@ -128,6 +128,18 @@ gtf_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *qc)
 #endif
 }
 
+/* What an ExecutorRun hook gets and hands on. */
+#if PG_VERSION_NUM >= 180000
+#define GTF_EXECUTOR_RUN_PARAMS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count
+#define GTF_EXECUTOR_RUN_ARGS queryDesc, direction, count
+#else
+#define GTF_EXECUTOR_RUN_PARAMS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count, \
+	bool execute_once
+#define GTF_EXECUTOR_RUN_ARGS queryDesc, direction, count, execute_once
+#endif
+
 /* Names for commands/progress.h: what VACUUM and CLUSTER report. */
 #if PG_VERSION_NUM >= 170000
 #define GTF_VACUUM_INDEXES_TOTAL			PROGRESS_VACUUM_INDEXES_TOTAL

@@ -25,7 +25,9 @@
 #include "utils/uuid.h"
 
 #include "executor.h"
+#include "on_abort.h"
 #include "registry.h"
+#include "safepoint.h"
 #include "shmem.h"
 #include "store.h"
 #include "worker.h"
@@ -98,6 +100,7 @@ gtf_context(PG_FUNCTION_ARGS)
 	bool		nulls[NUM_COLUMNS] = {false};
 
 	require_task("gtf_context()");
+	(void) gtf_safe_point();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
 		desc->natts != NUM_COLUMNS)
 		elog(ERROR, "unexpected row type of gtf_context");
@@ -139,13 +142,14 @@ gtf_context(PG_FUNCTION_ARGS)
 													  values, nulls)));
 }
 
-/* Tell the body whether it shall stop. */
+/* Tell the body whether it shall stop, after its abort handlers. */
 static bool
 shall_stop(void)
 {
 	if (gtf_current_task == NULL || gtf_slot_abort_requested() == GTF_CAUSE_NONE)
 		return false;
 	gtf_abort_noticed = true;
+	(void) gtf_safe_point();
 	return true;
 }
 
@@ -156,20 +160,29 @@ gtf_is_aborting(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(shall_stop());
 }
 
-/* gtf_check_abort() RETURNS void: ERROR 57014 */
+/*
+ * gtf_check_abort() RETURNS void: ERROR 57014
+ *
+ * Abort handlers run afterwards: before, they would be rolled back.  It has
+ * nothing to say to a handler, which shall get through.
+ */
 Datum
 gtf_check_abort(PG_FUNCTION_ARGS)
 {
-	if (shall_stop())
-		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("task \"%s\" was asked to stop",
-						gtf_id_text(&gtf_current_task->id))));
+	if (gtf_current_task == NULL || gtf_in_handler() ||
+		gtf_slot_abort_requested() == GTF_CAUSE_NONE)
+		PG_RETURN_VOID();
+	gtf_abort_noticed = true;
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("task \"%s\" was asked to stop",
+					gtf_id_text(&gtf_current_task->id))));
 	PG_RETURN_VOID();
 }
 
 /*
- * gtf_sleep(duration) RETURNS boolean: false when an abort is requested
+ * gtf_sleep(duration) RETURNS boolean: false when an abort is requested; a
+ * handler sleeps all the same
  */
 Datum
 gtf_sleep(PG_FUNCTION_ARGS)
@@ -184,7 +197,7 @@ gtf_sleep(PG_FUNCTION_ARGS)
 	{
 		long		left;
 
-		if (shall_stop())
+		if (!gtf_in_handler() && shall_stop())
 			PG_RETURN_BOOL(false);
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 		if (left <= 0)

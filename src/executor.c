@@ -43,7 +43,9 @@
 #include "compat.h"
 #include "executor.h"
 #include "finish.h"
+#include "on_abort.h"
 #include "registry.h"
+#include "safepoint.h"
 #include "settings.h"
 #include "shmem.h"
 #include "store.h"
@@ -70,7 +72,9 @@ typedef struct Run
 	GtfTask    *task;			/* NULL until fetched */
 	GtfType    *type;
 	TimestampTz started_at;
-	bool		noticed;		/* the body knows that it was asked to stop */
+	bool		ended;			/* the body has, and handlers have run */
+	GtfAbortCause cause;		/* when it ended: what was requested, and ... */
+	bool		noticed;		/* ... whether the body knew */
 	bool		has_live;		/* a row of gtf.live must go at the end */
 
 	/*
@@ -136,12 +140,22 @@ handle_doorbell(SIGNAL_ARGS)
 	errno = save_errno;
 }
 
-/* What has the attempt to say to a request to stop, now that it is over? */
-static bool
-noticed(void)
+bool
+gtf_interrupt_raised(void)
 {
-	/* an interrupt that is still pending has not been raised */
-	return gtf_abort_noticed || (interrupted && !QueryCancelPending);
+	/* one that is still pending has not been raised */
+	return interrupted && !QueryCancelPending;
+}
+
+void
+gtf_executor_set_task(const GtfTask *task, const struct GtfType *type,
+					  int32 attempt)
+{
+	gtf_current_task = task;
+	gtf_current_type = type;
+	gtf_current_attempt = attempt;
+	if (task && strcmp(gtf_app_user ? gtf_app_user : "", task->app_user) != 0)
+		SetConfigOption("gtf.app_user", task->app_user, PGC_USERSET, PGC_S_SESSION);
 }
 
 static GtfAbortMode
@@ -204,13 +218,6 @@ record_start(Run *run)
 	run->has_live = true;
 }
 
-static void
-set_app_user(const char *app_user)
-{
-	if (strcmp(gtf_app_user ? gtf_app_user : "", app_user) != 0)
-		SetConfigOption("gtf.app_user", app_user, PGC_USERSET, PGC_S_SESSION);
-}
-
 /* The code is there and the owner may run it. */
 static bool
 ready(Run *run)
@@ -220,7 +227,6 @@ ready(Run *run)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("role \"%u\" does not exist", my_role)));
-	set_app_user(run->task->app_user);
 	if (run->type->kind == GTF_TYPE_HOOK)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -251,15 +257,13 @@ prepare(Run *run)
 		run->next = run->ref;
 		return false;
 	}
-	gtf_current_task = run->task;
-	gtf_current_attempt = run->ref.attempt;
 	run->type = gtf_type_by_version(run->task->type_version, true);
+	gtf_executor_set_task(run->task, run->type, run->ref.attempt);
 	if (run->type == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("version %d of the task type does not exist",
 						run->task->type_version)));
-	gtf_current_type = run->type;
 
 	/*
 	 * An outcome that is there already would win in the end anyway.  To look
@@ -287,35 +291,93 @@ prepare(Run *run)
 	return ready(run);
 }
 
+/*
+ * The body has returned or raised: what was requested until now counts, and
+ * whether the body knew.  From here on the doorbell is silent; what it left
+ * is too late.
+ */
 static void
-write_success(Run *run, Jsonb *result, GtfOutcome *outcome)
+end_body(Run *run)
 {
-	GtfAbortCause cause;
+	gtf_safepoint_end();
+	if (!run->ended)
+	{
+		gtf_slot_body_ends(&run->cause);
+		run->noticed = gtf_abort_noticed || gtf_interrupt_raised();
+		run->ended = true;
+	}
+	QueryCancelPending = false;
+}
 
+/*
+ * The body has returned: run its handlers in the transaction that will end
+ * the attempt.  A constraint that was deferred and is violated is an error of
+ * the body.
+ */
+static void
+run_handlers(Run *run)
+{
+	if (!gtf_handlers_any())
+		return;
+	gtf_handlers_check_constraints();
+	end_body(run);
+	gtf_handlers_run(run->cause != GTF_CAUSE_NONE && run->noticed);
+	MemoryContextSwitchTo(task_context);
+}
+
+/* To roll back everything that was done for the attempt. */
+static void
+error_superseded(const Run *run)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			 errmsg("attempt %d of task \"%s\" was superseded",
+					run->ref.attempt, gtf_id_text(&run->ref.id)),
+			 err_generic_string(PG_DIAG_SCHEMA_NAME, "gtf"),
+			 err_generic_string(PG_DIAG_TABLE_NAME, "outcomes")));
+}
+
+/* The outcome of a body that has returned. */
+static void
+write_returned(Run *run, Jsonb *result, GtfOutcome *outcome)
+{
 	run->phase = PHASE_FINISH;
 	outcome_begin(run, outcome);
-	run->has_live |= gtf_slot_finishing(&cause);
-	run->noticed = noticed();
-	/* from here on the doorbell is silent; what it left is too late */
-	QueryCancelPending = false;
-
-	outcome->status = GTF_SUCCESS;
-	outcome->result = result;
-	if (cause != GTF_CAUSE_NONE && run->noticed)
+	if (run->ended)
 	{
-		if (!gtf_finish_aborted(outcome, cause, NULL))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNIQUE_VIOLATION),
-					 errmsg("attempt %d of task \"%s\" was superseded",
-							run->ref.attempt, gtf_id_text(&run->ref.id)),
-					 err_generic_string(PG_DIAG_SCHEMA_NAME, "gtf"),
-					 err_generic_string(PG_DIAG_TABLE_NAME, "outcomes")));
-		return;
+		GtfAbortCause too_late;
+
+		run->has_live |= gtf_slot_finishing(&too_late);
 	}
-	(void) gtf_store_outcome_put(outcome, false);
-	if (run->has_live)
-		gtf_store_live_delete(&run->ref.id);
-	if (cause != GTF_CAUSE_NONE)
+	else
+	{
+		gtf_safepoint_end();
+		run->has_live |= gtf_slot_finishing(&run->cause);
+		run->noticed = gtf_abort_noticed || gtf_interrupt_raised();
+		QueryCancelPending = false;
+	}
+
+	if (gtf_handlers_errors() != NIL)
+	{
+		gtf_finish_set_errors(outcome, NULL, gtf_handlers_errors());
+		if (!gtf_finish_failed(outcome, run->task, run->type, &run->ref,
+							   false, &run->next))
+			error_superseded(run);
+	}
+	else if (run->cause != GTF_CAUSE_NONE && run->noticed)
+	{
+		if (!gtf_finish_aborted(outcome, run->cause, NULL))
+			error_superseded(run);
+	}
+	else
+	{
+		outcome->status = GTF_SUCCESS;
+		outcome->result = result;
+		(void) gtf_store_outcome_put(outcome, false);
+		if (run->has_live)
+			gtf_store_live_delete(&run->ref.id);
+	}
+	if (run->cause != GTF_CAUSE_NONE)
 		(void) gtf_store_request_delete(&run->ref.id);
 }
 
@@ -369,6 +431,7 @@ run_to_success(Run *run)
 	timeout = run->task->timeout ? run->task->timeout : run->type->timeout;
 	gtf_abort_noticed = false;
 	interrupted = false;
+	gtf_safepoint_begin();
 	if (!gtf_slot_body_starts(run->started_at, run->has_live,
 							  abort_mode(run->type),
 							  deadline(timeout, run->started_at),
@@ -395,7 +458,8 @@ run_to_success(Run *run)
 		result = gtf_body_run_function(run->task, run->type);
 		/* what the body SET is not for the next task */
 		AtEOXact_GUC(false, guc_level);
-		write_success(run, result, &outcome);
+		run_handlers(run);
+		write_returned(run, result, &outcome);
 	}
 	else
 	{
@@ -405,12 +469,14 @@ run_to_success(Run *run)
 			result = gtf_body_run_command(run->task, task_context);
 		gtf_tx_begin();
 		MemoryContextSwitchTo(task_context);
-		write_success(run, result, &outcome);
+		run_handlers(run);
+		write_returned(run, result, &outcome);
 	}
 
 	lsn = gtf_tx_commit(gtf_synchronous_commit);
 	MemoryContextSwitchTo(task_context);
-	gtf_count(MyDatabaseId, GTF_COUNT_SUCCEEDED, 1);
+	gtf_count(MyDatabaseId, outcome.status == GTF_SUCCESS ?
+			  GTF_COUNT_SUCCEEDED : GTF_COUNT_FAILED, 1);
 	gtf_finish_tell(&outcome, lsn);
 	return true;
 }
@@ -426,15 +492,31 @@ write_failure(Run *run, ErrorData *edata)
 
 	gtf_tx_begin();
 	MemoryContextSwitchTo(task_context);
+	if (gtf_handlers_any())
+	{
+		end_body(run);
+		/* its settings went with the transaction */
+		gtf_executor_set_task(run->task, run->type, run->ref.attempt);
+		gtf_handlers_check_constraints();
+		gtf_handlers_run(run->cause != GTF_CAUSE_NONE);
+		MemoryContextSwitchTo(task_context);
+	}
 	outcome_begin(run, &outcome);
 	(void) gtf_slot_finishing(&cause);
 	QueryCancelPending = false;
-	/* after it the code never begins or ends: what was asked for is so */
-	if (cause != GTF_CAUSE_NONE)
+	if (gtf_handlers_errors() != NIL)
+	{
+		gtf_finish_set_errors(&outcome, edata, gtf_handlers_errors());
+		written = gtf_finish_failed(&outcome, run->task, run->type, &run->ref,
+									false, &run->next);
+		if (cause != GTF_CAUSE_NONE)
+			(void) gtf_store_request_delete(&run->ref.id);
+	}
+	else if (cause != GTF_CAUSE_NONE)
 		written = gtf_finish_aborted(&outcome, cause, edata);
 	else
 	{
-		gtf_finish_set_error(&outcome, edata);
+		gtf_finish_set_errors(&outcome, edata, NIL);
 		written = gtf_finish_failed(&outcome, run->task, run->type, &run->ref,
 									run->phase != PHASE_FETCH, &run->next);
 	}
@@ -505,6 +587,7 @@ run_task(const GtfTaskRef *ref)
 	run = palloc0(sizeof(Run));
 	run->ref = *ref;
 	run->has_live = (ref->flags & GTF_REF_HAS_LIVE) != 0;
+	gtf_handlers_begin();
 
 	PG_TRY();
 	{
@@ -515,6 +598,7 @@ run_task(const GtfTaskRef *ref)
 		MemoryContextSwitchTo(task_context);
 		error = CopyErrorData();
 		FlushErrorState();
+		gtf_safepoint_end();
 		HOLD_INTERRUPTS();
 		AbortOutOfAnyTransaction();
 		QueryCancelPending = false;
@@ -578,9 +662,7 @@ run_task(const GtfTaskRef *ref)
 	}
 
 	atomic = run->type == NULL || gtf_type_is_atomic(run->type);
-	gtf_current_task = NULL;
-	gtf_current_type = NULL;
-	gtf_current_attempt = 0;
+	gtf_executor_set_task(NULL, NULL, 0);
 	reset_session(atomic);
 	gtf_slot_idle(processed, failed);
 	if (run->next.attempt > 0)
@@ -594,6 +676,20 @@ run_task(const GtfTaskRef *ref)
 	/* a body that changed who we are has spoilt the process */
 	if (GetUserId() != my_role || GetSessionUserId() != my_role)
 		proc_exit(0);
+}
+
+/* Clean up after an attempt whose executor is gone. */
+static void
+run_cleanup(const GtfTaskRef *ref)
+{
+	gtf_handlers_begin();
+	gtf_cleanup_run(ref, task_context);
+	gtf_executor_set_task(NULL, NULL, 0);
+	reset_session(true);
+	gtf_slot_idle(false, false);
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(task_context);
+	pgstat_report_stat(false);
 }
 
 static bool
@@ -641,6 +737,7 @@ gtf_executor_main(Datum arg)
 	task_context = AllocSetContextCreate(TopMemoryContext, "gtf task",
 										 ALLOCSET_DEFAULT_SIZES);
 	gtf_type_keep_in(task_context);
+	gtf_safepoint_install();
 
 	/* the doorbell may have come too late for a task: not for the next one */
 	while (!gtf_worker_stopping() && !ProcDiePending && !gtf_slot_should_retire())
@@ -656,7 +753,10 @@ gtf_executor_main(Datum arg)
 		if (gtf_slot_take(&ref))
 		{
 			idle = false;
-			run_task(&ref);
+			if (ref.flags & GTF_REF_CLEANUP)
+				run_cleanup(&ref);
+			else
+				run_task(&ref);
 			if (worn_out(++tasks))
 				break;
 			continue;

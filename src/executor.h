@@ -10,6 +10,7 @@
 
 #include "utils/palloc.h"
 
+#include "shmem.h"
 #include "task.h"
 
 struct GtfType;
@@ -24,6 +25,13 @@ extern int32 gtf_current_attempt;
  * it.
  */
 extern bool gtf_abort_noticed;
+
+/* Has the doorbell interrupted a statement of the body? */
+extern bool gtf_interrupt_raised(void);
+
+/* Make this the task that the process is running; NULL: none. */
+extern void gtf_executor_set_task(const GtfTask *task,
+								  const struct GtfType *type, int32 attempt);
 
 /* From the pool to a new executor, through bgw_extra. */
 typedef struct GtfExecutorStart
@@ -52,5 +60,13 @@ extern Jsonb *gtf_body_run_function(const GtfTask *task, struct GtfType *type);
 extern Jsonb *gtf_body_run_procedure(const GtfTask *task, struct GtfType *type,
 									 MemoryContext context);
 extern Jsonb *gtf_body_run_command(const GtfTask *task, MemoryContext context);
+
+/* ---- cleanup.c ---- */
+
+/*
+ * Run the cleanup handlers of an attempt whose executor is gone.  context
+ * must survive transactions.
+ */
+extern void gtf_cleanup_run(const GtfTaskRef *ref, MemoryContext context);
 
 #endif							/* GTF_EXECUTOR_H */

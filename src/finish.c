@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "finish.h"
+#include "on_abort.h"
 #include "settings.h"
 #include "store.h"
 #include "worker.h"
@@ -141,7 +142,7 @@ gtf_finish_aborted(GtfOutcome *outcome, GtfAbortCause cause,
 	{
 		outcome->status = GTF_ABORTED;
 		if (edata && edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
-			gtf_finish_set_error(outcome, edata);
+			gtf_finish_set_errors(outcome, edata, NIL);
 	}
 	outcome->result = NULL;
 	if (!put_outcome(outcome))
@@ -258,24 +259,67 @@ gtf_finish_tell(const GtfOutcome *outcome, XLogRecPtr lsn)
 	}
 }
 
-void
-gtf_finish_set_error(GtfOutcome *outcome, const ErrorData *edata)
+/* What is known of an error besides its message. */
+static void
+add_trace(StringInfo trace, const ErrorData *edata)
 {
-	StringInfoData trace;
-
-	outcome->error_message = pstrdup(edata->message ? edata->message :
-									 "missing error text");
-	outcome->exception_type = pstrdup(gtf_condition_name(edata->sqlerrcode));
-
-	initStringInfo(&trace);
 	if (edata->detail)
-		appendStringInfo(&trace, "DETAIL:  %s\n", edata->detail);
+		appendStringInfo(trace, "DETAIL:  %s\n", edata->detail);
 	if (edata->hint)
-		appendStringInfo(&trace, "HINT:  %s\n", edata->hint);
+		appendStringInfo(trace, "HINT:  %s\n", edata->hint);
 	if (edata->context)
-		appendStringInfo(&trace, "CONTEXT:  %s\n", edata->context);
+		appendStringInfo(trace, "CONTEXT:  %s\n", edata->context);
 	if (edata->internalquery)
-		appendStringInfo(&trace, "QUERY:  %s\n", edata->internalquery);
+		appendStringInfo(trace, "QUERY:  %s\n", edata->internalquery);
+}
+
+static const char *
+message_of(const ErrorData *edata)
+{
+	return edata->message ? edata->message : "missing error text";
+}
+
+void
+gtf_finish_set_errors(GtfOutcome *outcome, const ErrorData *edata,
+					  List *handler_errors)
+{
+	StringInfoData message;
+	StringInfoData trace;
+	const ErrorData *first = edata;
+	ListCell   *lc;
+
+	initStringInfo(&message);
+	initStringInfo(&trace);
+	if (edata)
+	{
+		appendStringInfoString(&message, message_of(edata));
+		add_trace(&trace, edata);
+		if (handler_errors != NIL)
+			appendStringInfoString(&message, " | ");
+	}
+	if (list_length(handler_errors) > 1)
+		appendStringInfoString(&message, "Handler(s) failed: ");
+	foreach(lc, handler_errors)
+	{
+		GtfHandlerError *error = lfirst(lc);
+
+		if (list_length(handler_errors) == 1)
+			appendStringInfo(&message, "%s handler failed: ",
+							 error->is_abort ? "Abort" : "Cleanup");
+		else if (foreach_current_index(lc) > 0)
+			appendStringInfoString(&message, "; ");
+		appendStringInfoString(&message, message_of(error->edata));
+		appendStringInfo(&trace, "HANDLER:  %s (%s)\n", error->name,
+						 error->is_abort ? "abort" : "cleanup");
+		add_trace(&trace, error->edata);
+		if (first == NULL)
+			first = error->edata;
+	}
+
+	outcome->error_message = message.data;
+	outcome->exception_type = list_length(handler_errors) > 1 ?
+		pstrdup("MultipleHandlerFailures") :
+		pstrdup(gtf_condition_name(first->sqlerrcode));
 	if (trace.len > 0)
 	{
 		trace.data[--trace.len] = '\0';

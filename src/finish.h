@@ -70,7 +70,11 @@ extern void gtf_finish_again(const GtfTaskRef *next, XLogRecPtr lsn);
 extern void gtf_finish_set_report(GtfOutcome *outcome,
 								  const GtfProgress *progress, Jsonb *payload);
 
-/* Fill the error fields of an outcome, in the current memory context. */
-extern void gtf_finish_set_error(GtfOutcome *outcome, const ErrorData *edata);
+/*
+ * Fill the error fields of an outcome, in the current memory context, from
+ * what the body has raised (or NULL) and its handlers (GtfHandlerError *).
+ */
+extern void gtf_finish_set_errors(GtfOutcome *outcome, const ErrorData *edata,
+								  List *handler_errors);
 
 #endif							/* GTF_FINISH_H */

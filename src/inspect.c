@@ -244,7 +244,8 @@ read_state(const GtfTask *task, State *state, bool whole)
 		state_of_end(state, last);
 	else if (running && slot.ref.attempt > ended)
 	{
-		state_of_attempt(state, slot.ref.attempt, slot.started_at, slot.pid);
+		state_of_attempt(state, slot.ref.attempt, slot.started_at,
+						 slot.pid != 0 ? slot.pid : slot.last_pid);
 		if (slot.abort_cause != GTF_CAUSE_NONE)
 			state->status = GTF_ABORTING;
 		state->abortable = slot.abortable;

@@ -237,7 +237,10 @@ launch(Dispatcher *d, OwnerQueue *queue, bool can_login, bool is_superuser)
 
 	slot = gtf_slot_reserve(my_db, queue->owner, queue->lane, &start.generation);
 	if (slot < 0)
+	{
+		gtf_settle_no_room(d);
 		return false;
+	}
 	start.slot = slot;
 	start.database = MyDatabaseId;
 	start.role = queue->owner;

@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "dispatcher.h"
@@ -27,6 +28,7 @@
 
 #define EXPIRE_BATCH	500
 #define EXPIRE_INTERVAL_MS 50	/* a sweep looks at all of memory */
+#define CLEANUP_TRIES	2		/* executors that may be lost over it */
 
 /*
  * One lost attempt: its outcome and what follows, in one transaction.
@@ -105,6 +107,87 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 	}
 }
 
+/*
+ * Does the lost attempt have to wait for its cleanup handlers?  They run in
+ * an executor of the owner (cleanup.c), which is sent for it like for a task;
+ * while that goes on the lost slot keeps the task from everybody else.
+ */
+static bool
+cleaning_up(Dispatcher *d, const GtfSlotInfo *info)
+{
+	/* what this process has sent an executor for, by slot */
+	static struct
+	{
+		uint32		generation;
+		int			try;
+	}		   *sent = NULL;
+	GtfTaskRef	ref = info->ref;
+	TransactionId xid;
+	GtfProbe	ended;
+
+	if (info->kept_state == GTF_KEPT_CLAIMED)
+		return true;
+	if (info->kept_state == GTF_KEPT_OVER || info->num_kept == 0)
+		return false;
+	if (info->kept_tries >= CLEANUP_TRIES)
+	{
+		gtf_settle_no_cleanup(&info->ref, "its executor was lost, too");
+		return false;
+	}
+	if (sent == NULL)
+		sent = MemoryContextAllocZero(TopMemoryContext,
+									  gtf_slot_count() * sizeof(*sent));
+	if (sent[info->index].generation == info->generation &&
+		sent[info->index].try == info->kept_tries + 1)
+		return true;
+
+	/* its executor may have committed before it died */
+	gtf_tx_begin();
+	ended = gtf_store_outcome_probe(&ref.id, ref.attempt, &xid);
+	(void) gtf_tx_commit(false);
+	if (ended == GTF_PROBE_EXISTS)
+		return false;
+
+	ref.flags = GTF_REF_CLEANUP;
+	ref.priority = PG_INT32_MAX;
+	ref.due = info->started_at;
+	ref.expires_at = 0;
+	gtf_queue_add(&ref, d->now, d->flushed);
+	gtf_dispatcher_look_at(d, d->now);
+	sent[info->index].generation = info->generation;
+	sent[info->index].try = info->kept_tries + 1;
+	return true;
+}
+
+void
+gtf_settle_no_cleanup(const GtfTaskRef *ref, const char *why)
+{
+	ereport(WARNING,
+			(errmsg("cleanup handlers of gtf task %s did not run: %s",
+					gtf_id_text(&ref->id), why)));
+	gtf_kept_over(&ref->id);
+}
+
+void
+gtf_settle_no_room(Dispatcher *d)
+{
+	GtfSlotInfo info;
+
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		if (gtf_slot_info(i, &info) && info.database == MyDatabaseId &&
+			info.state != GTF_SLOT_LOST)
+			return;
+	}
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		if (gtf_slot_info(i, &info) && info.database == MyDatabaseId &&
+			info.kept_state == GTF_KEPT_WAITING && info.num_kept > 0)
+			gtf_settle_no_cleanup(&info.ref, "no slot is free for an executor");
+	}
+	gtf_dispatcher_look_at(d, d->now);
+}
+
 void
 gtf_settle_lost(Dispatcher *d)
 {
@@ -115,9 +198,19 @@ gtf_settle_lost(Dispatcher *d)
 		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId ||
 			info.state != GTF_SLOT_LOST)
 			continue;
-		if (info.body_running)
+		if (info.ref.flags & GTF_REF_CLEANUP)
+		{
+			/* it was cleaning up after another one */
+			gtf_kept_return(i, &info.ref.id);
+			gtf_slot_free_lost(i, info.generation);
+			gtf_dispatcher_look_at(d, d->now);
+		}
+		else if (info.body_running)
 		{
 			GtfTaskRef	next;
+
+			if (cleaning_up(d, &info))
+				continue;
 
 			settle_attempt(&info.ref, info.started_at, info.last_pid,
 						   &info, info.abort_cause, &next);
@@ -157,13 +250,16 @@ gtf_settle_deadlines(Dispatcher *d)
 			if (info.timeout_at > d->now)
 				gtf_dispatcher_look_at(d, info.timeout_at);
 			else if (gtf_slot_abort(i, info.serial, GTF_CAUSE_TIMEOUT,
-									false) == GTF_ABORT_REFUSED)
+									false) != GTF_ABORT_REFUSED)
 			{
-				gtf_slot_set_timeout_exceeded(i, info.serial);
+				/* it stops, or is over */
+			}
+			else if (!gtf_slot_set_timeout_exceeded(i, info.serial))
+				gtf_dispatcher_look_at(d, d->now);
+			else
 				ereport(WARNING,
 						(errmsg("gtf task %s has exceeded its timeout and cannot be aborted",
 								gtf_id_text(&info.ref.id))));
-			}
 		}
 
 		if (info.hard_timeout_at == 0)
@@ -177,8 +273,12 @@ gtf_settle_deadlines(Dispatcher *d)
 											  gtf_kill_grace * INT64CONST(1000));
 		if (kill_at > d->now)
 		{
-			/* again in each round: the body may have caught the first one */
-			(void) gtf_slot_abort(i, info.serial, GTF_CAUSE_TIMEOUT, true);
+			/*
+			 * Again in each round: the body may have caught the first one. Its
+			 * handlers have the time that is left.
+			 */
+			if (!info.body_ended)
+				(void) gtf_slot_abort(i, info.serial, GTF_CAUSE_TIMEOUT, true);
 			gtf_dispatcher_look_at(d, Min(kill_at,
 										  TimestampTzPlusMilliseconds(d->now, 1000)));
 		}
@@ -206,8 +306,11 @@ resolve_request(const GtfRequest *request)
 
 	if (gtf_slot_find(&request->task_id, &slot))
 	{
-		/* its executor, or who settles it, deletes the row */
-		if (slot.state != GTF_SLOT_RUNNING)
+		/*
+		 * Its executor, or who settles it, deletes the row.  When it has
+		 * ended its handlers are left alone.
+		 */
+		if (slot.state != GTF_SLOT_RUNNING || slot.body_ended)
 			return false;
 		if (request->force == GTF_FORCE_TERMINATE)
 			gtf_slot_terminate(slot.index, slot.serial, request->cause);
@@ -365,6 +468,11 @@ end_unstarted(const GtfTaskRef *refs, int n, int sqlerrcode, const char *message
 	for (int i = 0; i < n; i++)
 	{
 		found[i] = GTF_PROBE_EXISTS;
+		if (refs[i].flags & GTF_REF_CLEANUP)
+		{
+			gtf_settle_no_cleanup(&refs[i], message);
+			continue;
+		}
 		if (gtf_store_task_fetch(&refs[i].id, (ItemPointer) &refs[i].tid) == NULL)
 			continue;
 		outcomes[i].task_id = refs[i].id;

@@ -31,6 +31,8 @@
 #define GTF_LANE_SIZE			256
 #define GTF_APP_USER_SHOWN		64
 #define GTF_START_ERROR_SIZE	256
+#define GTF_MAX_HANDLERS		64	/* abort and cleanup handlers of a task */
+#define GTF_MAX_HANDLER_ARG		8192	/* bytes, as text */
 
 /* What the dispatcher must know of a task to hand it out. */
 typedef struct GtfTaskRef
@@ -51,6 +53,8 @@ typedef struct GtfTaskRef
 #define GTF_REF_HAS_LIVE		0x0002	/* a row of gtf.live exists */
 #define GTF_REF_RETURNED		0x0004	/* an executor has given it back */
 #define GTF_REF_SCANNED			0x0008	/* from the table: somebody may have had it */
+
+#define GTF_REF_CLEANUP			0x0010	/* not to be run: see gtf_kept_claim */
 
 /* Order of starting: priority, then due time, then submission. */
 static inline int
@@ -121,6 +125,26 @@ typedef enum GtfAbortAnswer
 	GTF_ABORT_GONE				/* the attempt is ending or has ended */
 } GtfAbortAnswer;
 
+/*
+ * A cleanup handler, as it is kept for the case that its process is gone.
+ */
+typedef struct GtfKeptHandler
+{
+	Oid			function;
+	Oid			function_owner;
+	uint64		signature_hash;
+	bool		takes_arg;
+	Jsonb	   *arg;			/* or NULL */
+} GtfKeptHandler;
+
+/* Who runs the kept handlers of a lost slot? */
+typedef enum GtfKeptState
+{
+	GTF_KEPT_WAITING = 0,
+	GTF_KEPT_CLAIMED,			/* an executor is at it */
+	GTF_KEPT_OVER
+} GtfKeptState;
+
 /* Formats of a progress report. */
 #define GTF_PROGRESS_NONE		0
 #define GTF_PROGRESS_COUNT		'c' /* current */
@@ -158,10 +182,14 @@ typedef struct GtfSlotInfo
 	GtfTaskRef	ref;
 	TimestampTz started_at;
 	bool		body_running;	/* else still being fetched: shown as pending */
+	bool		body_ended;		/* handlers run: too late to abort it */
 	bool		live_written;	/* the start is in gtf.live */
 	bool		abortable;
 	GtfAbortCause abort_cause;
 	bool		interrupted;	/* its statement was cancelled, at least once */
+	int			num_kept;		/* cleanup handlers */
+	GtfKeptState kept_state;
+	int			kept_tries;		/* executors that died at it */
 	TimestampTz timeout_at;		/* 0 = none */
 	TimestampTz hard_timeout_at;	/* 0 = none */
 	bool		timeout_exceeded;	/* and could not be aborted */
@@ -335,7 +363,9 @@ extern GtfAbortAnswer gtf_slot_abort(int slot, uint64 serial,
 
 /* End the process of the attempt with this serial; no other attempt. */
 extern void gtf_slot_terminate(int slot, uint64 serial, GtfAbortCause cause);
-extern void gtf_slot_set_timeout_exceeded(int slot, uint64 serial);
+
+/* False if the attempt has become abortable meanwhile. */
+extern bool gtf_slot_set_timeout_exceeded(int slot, uint64 serial);
 
 /*
  * While tasks are cancelled that have not started, executors look for an
@@ -375,16 +405,27 @@ extern bool gtf_slot_should_retire(void);
 extern bool gtf_slot_body_starts(TimestampTz at, bool live_written,
 								 GtfAbortMode mode, TimestampTz timeout_at,
 								 TimestampTz hard_timeout_at);
+
+/* If the attempt has exceeded its timeout before, that aborts it now. */
 extern void gtf_slot_set_abortable(void);
 
 /* Was an abort of the running attempt requested?  No lock, a byte. */
 extern GtfAbortCause gtf_slot_abort_requested(void);
+
+/* Is, or was, that with an interrupt?  To be asked after the above. */
+extern bool gtf_slot_interrupt_requested(void);
 
 /*
  * In a signal handler: is there a request that this attempt be interrupted
  * or this process end?
  */
 extern bool gtf_slot_doorbell(bool *terminate);
+
+/*
+ * The body has ended and its handlers are going to run: requests are too late
+ * and the doorbell is silent, but for gtf_revoke() and the end of the process.
+ */
+extern void gtf_slot_body_ends(GtfAbortCause *cause);
 
 /*
  * RUNNING -> FINISHING; from here on requests are too late.  True if there
@@ -395,6 +436,25 @@ extern void gtf_slot_idle(bool processed, bool failed);
 extern bool gtf_slot_wait_begin(int db, int max_executors);
 extern void gtf_slot_wait_end(void);
 extern void gtf_slot_set_start_error(int sqlerrcode, const char *message);
+
+/* ---- cleanup handlers kept in slots ---- */
+
+/* Keep a copy in the own slot; false if there is no room for its argument. */
+extern bool gtf_slot_keep_handler(const GtfKeptHandler *handler);
+
+/*
+ * Take over what the lost slot of an attempt has kept, in the order it was
+ * registered; handlers has room for GTF_MAX_HANDLERS, arguments are palloc'd.
+ * 0 if there is nothing to do (any more).
+ */
+extern int	gtf_kept_claim(const pg_uuid_t *id, int32 attempt,
+						   GtfKeptHandler *handlers);
+
+/* The lost slot waits no longer: they have run, or never will. */
+extern void gtf_kept_over(const pg_uuid_t *id);
+
+/* The claimant in this slot has not got through: back to the lost slot. */
+extern void gtf_kept_return(int slot, const pg_uuid_t *id);
 
 /* The slot that runs this task, if any. */
 extern bool gtf_slot_find(const pg_uuid_t *id, GtfSlotInfo *info);

@@ -18,6 +18,8 @@
 
 #include "shmem.h"
 
+#define KEPT_SMALL_ARG 128
+
 typedef struct Database
 {
 	/* Guarded by lock */
@@ -82,6 +84,18 @@ typedef struct Lane
 	GtfTaskRef	refs[GTF_LANE_SIZE];
 } Lane;
 
+/* A GtfKeptHandler; its argument is here if it is small, else in pages. */
+typedef struct KeptHandler
+{
+	Oid			function;
+	Oid			function_owner;
+	uint64		signature_hash;
+	bool		takes_arg;
+	uint32		arg_size;		/* 0 = NULL */
+	int			arg_page;		/* -1 = small */
+	char		small[KEPT_SMALL_ARG];
+} KeptHandler;
+
 typedef struct Slot
 {
 	LWLock	   *lock;
@@ -107,6 +121,7 @@ typedef struct Slot
 	GtfTaskRef	ref;
 	TimestampTz started_at;
 	bool		body_running;
+	bool		body_ended;
 	bool		live_written;
 	bool		live_writing;	/* the dispatcher is at it */
 	bool		abortable;
@@ -123,6 +138,15 @@ typedef struct Slot
 	char		start_error[GTF_START_ERROR_SIZE];
 
 	PgBackendStatus *status;	/* of the process, while it runs a task */
+
+	/*
+	 * Cleanup handlers of the task, see shmem_kept.c.  While the slot is not
+	 * lost only the executor touches them.
+	 */
+	int			num_kept;
+	GtfKeptState kept_state;
+	int			kept_tries;
+	KeptHandler kept[GTF_MAX_HANDLERS];
 
 	/*
 	 * Written by the executor without the lock, many times a second: an odd
@@ -203,6 +227,14 @@ extern Size gtf_payload_shmem_size(void);
 extern void gtf_payload_shmem_startup(void);
 extern void gtf_payload_read_progress(Slot *slot, GtfSlotInfo *info);
 extern void gtf_payload_drop(Slot *slot);
+
+/* Pages for something else than a payload; -1 when there are not enough. */
+extern int	gtf_pages_put(const void *from, Size size);
+extern void gtf_pages_get(int first, void *to, Size size);
+extern void gtf_pages_drop(int first);
+
+/* shmem_kept.c */
+extern void gtf_kept_drop(Slot *slot);
 
 #define NUM_DATABASES	gtf_max_databases
 #define NUM_SLOTS		gtf_max_slots

@@ -309,6 +309,40 @@ gtf_payload_memory_used(void)
 	return used * PAGE_BYTES;
 }
 
+/* ---- pages for others ---- */
+
+int
+gtf_pages_put(const void *from, Size size)
+{
+	int			first;
+
+	LWLockAcquire(gtf_segment->payload_lock, LW_EXCLUSIVE);
+	first = take_pages(pages_for(size));
+	if (first >= 0)
+	{
+		gtf_segment->payload_pages[first].users = 1;
+		gtf_segment->payload_pages[first].size = (uint32) size;
+	}
+	LWLockRelease(gtf_segment->payload_lock);
+	if (first >= 0)
+		copy_in(first, from, size);
+	return first;
+}
+
+void
+gtf_pages_get(int first, void *to, Size size)
+{
+	copy_out(to, first, size);
+}
+
+void
+gtf_pages_drop(int first)
+{
+	LWLockAcquire(gtf_segment->payload_lock, LW_EXCLUSIVE);
+	leave(first);
+	LWLockRelease(gtf_segment->payload_lock);
+}
+
 /* ---- who looks at reports ---- */
 
 bool

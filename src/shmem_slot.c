@@ -310,6 +310,7 @@ gtf_slot_info(int i, GtfSlotInfo *info)
 	info->ref = slot->ref;
 	info->started_at = slot->started_at;
 	info->body_running = slot->body_running;
+	info->body_ended = slot->body_ended;
 	info->live_written = slot->live_written;
 	info->abortable = slot->abortable;
 	info->abort_cause = slot->abort_cause;
@@ -317,6 +318,9 @@ gtf_slot_info(int i, GtfSlotInfo *info)
 	info->timeout_at = slot->timeout_at;
 	info->hard_timeout_at = slot->hard_timeout_at;
 	info->timeout_exceeded = slot->timeout_exceeded;
+	info->num_kept = slot->num_kept;
+	info->kept_state = slot->kept_state;
+	info->kept_tries = slot->kept_tries;
 	info->start_sqlerrcode = slot->start_sqlerrcode;
 	strlcpy(info->start_error, slot->start_error, GTF_START_ERROR_SIZE);
 	gtf_payload_read_progress(slot, info);
@@ -367,6 +371,7 @@ gtf_slot_free_lost(int i, uint32 generation)
 	if (slot->generation == generation && slot->state == GTF_SLOT_LOST)
 	{
 		gtf_payload_drop(slot);
+		gtf_kept_drop(slot);
 		slot->state = GTF_SLOT_FREE;
 		slot->database_oid = InvalidOid;
 		gtf_segment->running[i] = no_task;
@@ -401,77 +406,6 @@ gtf_slot_live_end(int i)
 	LWLockRelease(slot->lock);
 }
 
-GtfAbortAnswer
-gtf_slot_abort(int i, uint64 serial, GtfAbortCause cause, bool anyway)
-{
-	Slot	   *slot = &gtf_segment->slots[i];
-	GtfAbortAnswer answer;
-	PGPROC	   *proc = NULL;
-	int			pid = 0;
-
-	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	if (slot->serial != serial || slot->state != GTF_SLOT_RUNNING)
-		answer = GTF_ABORT_GONE;
-	else if (slot->body_running && !slot->abortable && !anyway)
-		answer = GTF_ABORT_REFUSED;
-	else
-	{
-		answer = slot->abort_cause == GTF_CAUSE_NONE ?
-			GTF_ABORT_ACCEPTED : GTF_ABORT_ALREADY;
-		if (answer == GTF_ABORT_ACCEPTED)
-			slot->abort_cause = cause;
-
-		/*
-		 * One that has not begun will not.  One that was interrupted and is
-		 * cleaning up is left alone.
-		 */
-		if (slot->body_running &&
-			(anyway || (slot->mode == GTF_MODE_INTERRUPT &&
-						answer == GTF_ABORT_ACCEPTED)))
-		{
-			slot->interrupt_serial = serial;
-			pid = slot->pid;
-		}
-		proc = slot->proc;
-	}
-	LWLockRelease(slot->lock);
-	if (pid != 0)
-		(void) kill(pid, SIGUSR2);
-	else if (proc)
-		SetLatch(&proc->procLatch);
-	return answer;
-}
-
-void
-gtf_slot_terminate(int i, uint64 serial, GtfAbortCause cause)
-{
-	Slot	   *slot = &gtf_segment->slots[i];
-	int			pid = 0;
-
-	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	if (slot->serial == serial && slot->state == GTF_SLOT_RUNNING)
-	{
-		if (slot->abort_cause == GTF_CAUSE_NONE)
-			slot->abort_cause = cause;
-		slot->terminate_serial = serial;
-		pid = slot->pid;
-	}
-	LWLockRelease(slot->lock);
-	if (pid != 0)
-		(void) kill(pid, SIGUSR2);
-}
-
-void
-gtf_slot_set_timeout_exceeded(int i, uint64 serial)
-{
-	Slot	   *slot = &gtf_segment->slots[i];
-
-	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	if (slot->serial == serial)
-		slot->timeout_exceeded = true;
-	LWLockRelease(slot->lock);
-}
-
 void
 gtf_db_forget(Oid database)
 {
@@ -486,6 +420,7 @@ gtf_db_forget(Oid database)
 			slot->state != GTF_SLOT_FREE)
 		{
 			gtf_payload_drop(slot);
+			gtf_kept_drop(slot);
 			slot->state = GTF_SLOT_FREE;
 			slot->database_oid = InvalidOid;
 			gtf_segment->running[i] = no_task;
@@ -572,7 +507,8 @@ gtf_slot_take(GtfTaskRef *ref)
 
 		*ref = lane->refs[lane->first++];
 		lane->count--;
-		for (int i = 0; i < NUM_SLOTS; i++)
+		/* to clean up is not to run: the lost slot holds the task */
+		for (int i = 0; i < NUM_SLOTS && (ref->flags & GTF_REF_CLEANUP) == 0; i++)
 		{
 			/* a copy of this database may run the same id */
 			if (gtf_id_equal(&gtf_segment->running[i], &ref->id) &&
@@ -598,6 +534,7 @@ gtf_slot_take(GtfTaskRef *ref)
 		slot->ref = *ref;
 		slot->started_at = 0;
 		slot->body_running = false;
+		slot->body_ended = false;
 		slot->live_written = false;
 		slot->live_writing = false;
 		slot->abortable = false;
@@ -609,7 +546,10 @@ gtf_slot_take(GtfTaskRef *ref)
 		slot->progress.kind = GTF_PROGRESS_NONE;
 		pg_atomic_write_u64(&slot->progress_changes, 0);
 		pg_atomic_write_u32(&slot->watched, 0);
-		gtf_segment->running[gtf_my_slot] = ref->id;
+		slot->kept_state = GTF_KEPT_WAITING;
+		slot->kept_tries = 0;
+		if ((ref->flags & GTF_REF_CLEANUP) == 0)
+			gtf_segment->running[gtf_my_slot] = ref->id;
 	}
 	else
 		slot->state = GTF_SLOT_IDLE;
@@ -659,39 +599,6 @@ gtf_slot_body_starts(TimestampTz at, bool live_written, GtfAbortMode mode,
 	return wanted;
 }
 
-void
-gtf_slot_set_abortable(void)
-{
-	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
-
-	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	if (slot->mode != GTF_MODE_NEVER)
-		slot->abortable = true;
-	LWLockRelease(slot->lock);
-}
-
-GtfAbortCause
-gtf_slot_abort_requested(void)
-{
-	return gtf_my_slot < 0 ? GTF_CAUSE_NONE :
-		gtf_segment->slots[gtf_my_slot].abort_cause;
-}
-
-bool
-gtf_slot_doorbell(bool *terminate)
-{
-	Slot	   *slot;
-
-	*terminate = false;
-	if (gtf_my_slot < 0)
-		return false;
-	slot = &gtf_segment->slots[gtf_my_slot];
-	if (slot->state != GTF_SLOT_RUNNING)
-		return false;
-	*terminate = slot->terminate_serial == slot->serial;
-	return slot->interrupt_serial == slot->serial;
-}
-
 bool
 gtf_slot_finishing(GtfAbortCause *cause)
 {
@@ -727,6 +634,7 @@ gtf_slot_idle(bool processed, bool failed)
 {
 	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 
+	gtf_kept_drop(slot);
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	slot->state = GTF_SLOT_IDLE;
 	gtf_segment->running[gtf_my_slot] = no_task;

@@ -28,6 +28,7 @@
 
 #include "executor.h"
 #include "registry.h"
+#include "safepoint.h"
 #include "settings.h"
 #include "shmem.h"
 #include "store.h"
@@ -61,6 +62,7 @@ check_may_submit(const char *function)
 	PreventCommandIfReadOnly(function);
 	PreventCommandIfParallelMode(function);
 	gtf_shmem_require();
+	(void) gtf_safe_point();
 	if (!gtf_enabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -34,6 +34,7 @@
 
 #include "errors.h"
 #include "executor.h"
+#include "safepoint.h"
 #include "settings.h"
 #include "shmem.h"
 #include "store.h"
@@ -193,6 +194,10 @@ wait_for(Awaited *tasks, int n, bool any, const Interval *timeout,
 					break;
 				}
 			}
+
+			/* what an abort handler has done, a cancel for example, counts now */
+			if (in_task && gtf_safe_point())
+				fresh = false;
 
 			/* leave behind the transaction that has looked into catalogs */
 			if (!fresh)

@@ -1,0 +1,162 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem_abort.c
+ *	  Shared memory of stopping: requests to a running attempt, and its part.
+ *
+ * A request names the attempt by its serial, so that it never reaches another
+ * one.  The first cause wins.  It counts when it comes before the body ends,
+ * which the executor says under the slot's lock.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "storage/latch.h"
+
+#include "shmem_layout.h"
+
+/* ---- those who ask ---- */
+
+GtfAbortAnswer
+gtf_slot_abort(int i, uint64 serial, GtfAbortCause cause, bool anyway)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+	GtfAbortAnswer answer;
+	PGPROC	   *proc = NULL;
+	int			pid = 0;
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (slot->serial != serial || slot->state != GTF_SLOT_RUNNING ||
+		(slot->body_ended && !anyway))
+		answer = GTF_ABORT_GONE;
+	else if (slot->body_running && !slot->abortable && !anyway)
+		answer = GTF_ABORT_REFUSED;
+	else
+	{
+		answer = slot->abort_cause == GTF_CAUSE_NONE ?
+			GTF_ABORT_ACCEPTED : GTF_ABORT_ALREADY;
+
+		/*
+		 * One that has not begun will not.  One that was interrupted and is
+		 * cleaning up is left alone.
+		 */
+		if (slot->body_running &&
+			(anyway || (slot->mode == GTF_MODE_INTERRUPT &&
+						answer == GTF_ABORT_ACCEPTED)))
+		{
+			slot->interrupt_serial = serial;
+			pid = slot->pid;
+			/* who sees the cause sees this, too */
+			pg_write_barrier();
+		}
+		if (answer == GTF_ABORT_ACCEPTED && !slot->body_ended)
+			slot->abort_cause = cause;
+		proc = slot->proc;
+	}
+	LWLockRelease(slot->lock);
+	if (pid != 0)
+		(void) kill(pid, SIGUSR2);
+	else if (proc)
+		SetLatch(&proc->procLatch);
+	return answer;
+}
+
+void
+gtf_slot_terminate(int i, uint64 serial, GtfAbortCause cause)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+	int			pid = 0;
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (slot->serial == serial && slot->state == GTF_SLOT_RUNNING)
+	{
+		if (slot->abort_cause == GTF_CAUSE_NONE)
+			slot->abort_cause = cause;
+		slot->terminate_serial = serial;
+		pid = slot->pid;
+	}
+	LWLockRelease(slot->lock);
+	if (pid != 0)
+		(void) kill(pid, SIGUSR2);
+}
+
+bool
+gtf_slot_set_timeout_exceeded(int i, uint64 serial)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+	bool		changed = false;
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (slot->serial == serial)
+	{
+		if (slot->abortable)
+			changed = true;
+		else
+			slot->timeout_exceeded = true;
+	}
+	LWLockRelease(slot->lock);
+	return !changed;
+}
+
+/* ---- the executor ---- */
+
+void
+gtf_slot_set_abortable(void)
+{
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (slot->mode != GTF_MODE_NEVER && !slot->body_ended)
+	{
+		slot->abortable = true;
+		if (slot->timeout_exceeded && slot->abort_cause == GTF_CAUSE_NONE)
+			slot->abort_cause = GTF_CAUSE_TIMEOUT;
+	}
+	LWLockRelease(slot->lock);
+}
+
+GtfAbortCause
+gtf_slot_abort_requested(void)
+{
+	return gtf_my_slot < 0 ? GTF_CAUSE_NONE :
+		gtf_segment->slots[gtf_my_slot].abort_cause;
+}
+
+bool
+gtf_slot_interrupt_requested(void)
+{
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+
+	pg_read_barrier();
+	return slot->interrupt_serial == slot->serial;
+}
+
+bool
+gtf_slot_doorbell(bool *terminate)
+{
+	Slot	   *slot;
+
+	*terminate = false;
+	if (gtf_my_slot < 0)
+		return false;
+	slot = &gtf_segment->slots[gtf_my_slot];
+	if (slot->state != GTF_SLOT_RUNNING)
+		return false;
+	*terminate = slot->terminate_serial == slot->serial;
+	return slot->interrupt_serial == slot->serial;
+}
+
+void
+gtf_slot_body_ends(GtfAbortCause *cause)
+{
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	slot->body_ended = true;
+	slot->abortable = false;
+	slot->interrupt_serial = 0;
+	*cause = slot->abort_cause;
+	LWLockRelease(slot->lock);
+}
