@@ -193,10 +193,21 @@ gtf_cancel_text(PG_FUNCTION_ARGS)
 							   PG_GETARG_DATUM(1));
 }
 
+static int
+compare_ids(const void *a, const void *b, void *ids)
+{
+	const Datum *datums = ids;
+
+	return gtf_id_compare(DatumGetUUIDP(datums[*(const int *) a]),
+						  DatumGetUUIDP(datums[*(const int *) b]));
+}
+
 /*
  * gtf_cancel(task_ids[], force) RETURNS TABLE (task_id, outcome)
  *
  * Each in a subtransaction of its own; an error becomes the outcome's text.
+ * In the order of their ids, lest two callers wait for each other; reported
+ * in the order of the array.
  */
 Datum
 gtf_cancel_many(PG_FUNCTION_ARGS)
@@ -205,6 +216,8 @@ gtf_cancel_many(PG_FUNCTION_ARGS)
 	bool		force = PG_GETARG_BOOL(1);
 	Datum	   *ids;
 	bool	   *nulls;
+	char	  **outcomes;
+	int		   *order;
 	int			n;
 
 	check_call("gtf_cancel()");
@@ -212,20 +225,26 @@ gtf_cancel_many(PG_FUNCTION_ARGS)
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), UUIDOID, UUID_LEN, false,
 					  TYPALIGN_CHAR, &ids, &nulls, &n);
 
+	outcomes = palloc0(Max(n, 1) * sizeof(char *));
+	order = palloc(Max(n, 1) * sizeof(int));
 	for (int i = 0; i < n; i++)
 	{
-		MemoryContext context = CurrentMemoryContext;
-		ResourceOwner owner = CurrentResourceOwner;
-		Datum		values[2];
-		bool		isnull[2] = {false, false};
-		char	   *volatile outcome = NULL;
-
-		CHECK_FOR_INTERRUPTS();
 		if (nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("task_ids must not contain nulls")));
+		order[i] = i;
+	}
+	qsort_arg(order, n, sizeof(int), compare_ids, ids);
 
+	for (int o = 0; o < n; o++)
+	{
+		MemoryContext context = CurrentMemoryContext;
+		ResourceOwner owner = CurrentResourceOwner;
+		int			i = order[o];
+		char	   *volatile outcome = NULL;
+
+		CHECK_FOR_INTERRUPTS();
 		BeginInternalSubTransaction(NULL);
 		MemoryContextSwitchTo(context);
 		PG_TRY();
@@ -258,9 +277,14 @@ gtf_cancel_many(PG_FUNCTION_ARGS)
 		PG_END_TRY();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
+		outcomes[i] = outcome;
+	}
 
-		values[0] = ids[i];
-		values[1] = CStringGetTextDatum(outcome);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[2] = {ids[i], CStringGetTextDatum(outcomes[i])};
+		bool		isnull[2] = {false, false};
+
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 	}
 	PG_RETURN_NULL();

@@ -28,7 +28,6 @@
 
 #include "access/htup_details.h"
 #include "access/transam.h"
-#include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_database.h"
@@ -83,6 +82,9 @@ gtf_dispatcher_look_at(Dispatcher *d, TimestampTz at)
 static void
 detach(int code, Datum arg)
 {
+	/* told to leave in the middle of something: that is no error */
+	if (exit_reason == GTF_EXIT_UNKNOWN && gtf_worker_stopping())
+		exit_reason = GTF_EXIT_RESTART;
 	gtf_dispatcher_detach(me.db, exit_reason);
 }
 
@@ -245,15 +247,14 @@ keep_flusher(void)
 
 /*
  * Let executors run tasks without looking for an outcome again, when none that
- * was cancelled can be on its way to them any more, nor the commit of a
- * prepared transaction that has cancelled some.
+ * was cancelled can be on its way to them any more.  (As long as a cancel is
+ * prepared, its task waits here.)
  */
 static void
 stop_probing(TimestampTz now)
 {
 	static uint64 cancels = 0;
 	static TimestampTz until = 0;
-	bool		prepared = false;
 
 	if (!gtf_db_must_probe(MyDatabaseId))
 	{
@@ -268,17 +269,8 @@ stop_probing(TimestampTz now)
 	if (scanning || gtf_queue_count() > 0 || !gtf_pool_lanes_empty())
 		return;
 	if (now < until)
-	{
 		gtf_dispatcher_look_at(&me, until);
-		return;
-	}
-	if (max_prepared_xacts > 0)
-	{
-		gtf_tx_begin();
-		prepared = gtf_store_prepared();
-		(void) gtf_tx_commit(false);
-	}
-	if (!prepared)
+	else
 		gtf_db_probe_reset(me.db, cancels);
 }
 

@@ -750,6 +750,7 @@ gtf_executor_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
+		gtf_worker_check_postmaster();
 		if (gtf_slot_take(&ref))
 		{
 			idle = false;

@@ -159,7 +159,7 @@ gtf_finish_cancelled(const pg_uuid_t *id, int32 attempt)
 	ResourceOwner owner = CurrentResourceOwner;
 	GtfOutcome	outcome = {0};
 	GtfSlotInfo slot;
-	bool		written;
+	volatile bool written = false;
 
 	outcome.task_id = *id;
 	outcome.attempt = attempt;
@@ -173,13 +173,26 @@ gtf_finish_cancelled(const pg_uuid_t *id, int32 attempt)
 	outcome.status = GTF_ABORTED;
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
-	written = put_outcome(&outcome) && !gtf_slot_find(id, &slot);
-	if (written)
+	PG_TRY();
 	{
-		gtf_store_live_delete(id);
-		(void) gtf_store_request_delete(id);
-		ReleaseCurrentSubTransaction();
+		written = put_outcome(&outcome) && !gtf_slot_find(id, &slot);
+		if (written)
+		{
+			gtf_store_live_delete(id);
+			(void) gtf_store_request_delete(id);
+		}
 	}
+	PG_CATCH();
+	{
+		/* or the caller's transaction would be left half aborted */
+		MemoryContextSwitchTo(context);
+		RollbackAndReleaseCurrentSubTransaction();
+		CurrentResourceOwner = owner;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (written)
+		ReleaseCurrentSubTransaction();
 	else
 		RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(context);

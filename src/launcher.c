@@ -212,14 +212,18 @@ tick(void *arg)
 
 		if (known->handle)
 			reap(known, now);
-		if (known->handle && !known->probed)
+		if (known->handle)
 		{
 			GtfDatabaseInfo info;
 
 			if (gtf_db_info(gtf_db_find(known->database), &info) &&
 				info.dispatcher_ready)
+			{
+				/* it has found something to do, and does it */
 				known->probed = true;
-			else
+				known->backoff_ms = 0;
+			}
+			else if (!known->probed)
 				probing = true;
 		}
 	}

@@ -193,9 +193,6 @@ typedef struct GtfDbState
 
 extern void gtf_store_state_get(GtfDbState *state);
 
-/* Is there any prepared transaction in this database? */
-extern bool gtf_store_prepared(void);
-
 /*
  * Record that this server and database own the tables, and that the tasks of
  * their former home may run here.

@@ -17,7 +17,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -395,22 +394,6 @@ gtf_store_state_get(GtfDbState *state)
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, AccessShareLock);
 	UnregisterSnapshot(snapshot);
-}
-
-bool
-gtf_store_prepared(void)
-{
-	StoreSpi	spi;
-	bool		found;
-
-	gtf_spi_begin(&spi);
-	if (SPI_execute("SELECT 1 FROM pg_catalog.pg_prepared_xacts"
-					" WHERE database OPERATOR(pg_catalog.=) pg_catalog.current_database()",
-					true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read pg_prepared_xacts");
-	found = SPI_processed > 0;
-	gtf_spi_end(&spi);
-	return found;
 }
 
 static void

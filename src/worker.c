@@ -22,6 +22,7 @@
 #include "replication/walsender.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/pmsignal.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/condition_variable.h"
@@ -120,6 +121,14 @@ gtf_worker_stopping(void)
 	return stop_requested;
 }
 
+void
+gtf_worker_check_postmaster(void)
+{
+	/* as WL_EXIT_ON_PM_DEATH does */
+	if (!PostmasterIsAlive())
+		proc_exit(1);
+}
+
 bool
 gtf_worker_wait(long timeout_ms)
 {
@@ -133,6 +142,7 @@ gtf_worker_wait(long timeout_ms)
 						 (timeout_ms >= 0 ? WL_TIMEOUT : 0),
 						 timeout_ms, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
+	gtf_worker_check_postmaster();
 
 	/* leave quietly: the caller looks at gtf_worker_stopping() */
 	if (stop_requested)

@@ -39,6 +39,12 @@ extern void gtf_worker_set_name(const char *name);
 extern bool gtf_worker_stopping(void);
 
 /*
+ * Leave if the postmaster is gone.  Who has no reason to sleep would go on for
+ * long otherwise and keep the server from being started again.
+ */
+extern void gtf_worker_check_postmaster(void);
+
+/*
  * Sleep until the latch is set or timeout_ms has passed (-1: no limit), then
  * reset the latch, serve interrupts and reload the configuration if asked to.
  * Call it first in a loop, before any shared state is looked at.  True: the

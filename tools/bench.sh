@@ -171,6 +171,10 @@ ref() {
 
 # ---------------------------------------------------------------- draining
 
+preload() { # TYPE N [BATCH]
+    sql_file preload.sql -U bench -v type="$1" -v n="$2" -v batch="${3:-1000}"
+}
+
 executor_count() { sql "SELECT count(*) FROM gtf.workers WHERE kind = 'executor'"; }
 
 # Exactly N executors, which have run each of these task types.
@@ -186,7 +190,7 @@ executors() { # N TYPE...
     setting gtf.enabled on
     for i in {1..20}; do
         for type in "${@:2}"; do
-            read -ra ids <<<"$(sql_file preload.sql -U bench -v type="$type" -v n=4000)"
+            read -ra ids <<<"$(preload "$type" 4000)"
             wait_for "${ids[@]}" 4000
         done
         (($(executor_count) < n)) || break
@@ -208,9 +212,11 @@ wait_for() { # BEFORE LAST N
     die "only $done of $3 tasks have succeeded"
 }
 
-# Submits tasks that do not start yet: sets LOAD to "BEFORE LAST N".
-load() { # TYPE N
-    LOAD="$(sql_file preload.sql -U bench -v type="$1" -v n="$2") $2"
+# Submits tasks that do not start yet: sets LOAD to "BEFORE LAST N".  In usual
+# transactions the dispatcher gets them through shared memory; it has to look
+# for the tasks of a big one in the table.
+load() { # TYPE N [BATCH]
+    LOAD="$(preload "$@") $2"
     settle
 }
 
@@ -229,7 +235,7 @@ run_loaded() {
         FROM gtf.outcomes WHERE task_id > '$before' AND task_id <= '$last'")
 }
 
-drain() { # TYPE N
+drain() { # TYPE N [BATCH]
     load "$@"
     run_loaded
 }

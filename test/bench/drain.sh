@@ -7,10 +7,10 @@
 declare -A RATES=() RATIOS=()
 
 # shellcheck disable=SC2153 # RATE is bench.sh's
-beside_ref() { # NAME TYPE N
+beside_ref() { # NAME TYPE N [BATCH]
     local before=$REF
 
-    drain "$2" "$3"
+    drain "${@:2}"
     ref
     RATES[$1]+=" $RATE"
     RATIOS[$1]+=" $(calc "$RATE / (($before + $REF) / 2)")"
@@ -35,6 +35,7 @@ beside_ref insert insert_one "$n"
 beside_ref noop noop "$n"
 beside_ref sql noop_sql "$n"
 beside_ref noop noop "$n"
+beside_ref scan noop "$n" "$n"
 
 setting gtf.synchronous_commit on
 beside_ref sync8 noop "$n_sync"
@@ -48,5 +49,6 @@ beside_ref sync16 noop "$n_sync"
 drain_row noop "drain, plpgsql no-op, 8 executors" '>=' 15
 drain_row insert "drain, plpgsql body inserts a row"
 drain_row sql "drain, SQL function no-op"
+drain_row scan "drain, all of one transaction"
 drain_row sync8 "drain, synchronous_commit, 8 executors" '>=' 2.5
 drain_row sync16 "drain, synchronous_commit, 16 executors" '>=' 2.5

@@ -11,12 +11,12 @@ fi
 
 say "loading $(whole "$finished") finished and $(whole "$pending") pending tasks"
 for ((i = 0; i < finished; i += 100000)); do
-    sql_file preload.sql -U bench -v type=noop -v n=100000 >/dev/null
+    preload noop 100000 100000 >/dev/null
 done
 sql "INSERT INTO gtf.outcomes (task_id, started_at, ended_at, attempt, worker, status)
     SELECT id, created_at, created_at, 1, 1, 's' FROM gtf.tasks ORDER BY id" \
     'VACUUM ANALYZE gtf.tasks' 'VACUUM ANALYZE gtf.outcomes'
-load noop "$pending"
+load noop "$pending" 100000
 read -r before last n <<<"$LOAD"
 setting gtf.enabled on
 restart_server

@@ -31,6 +31,17 @@ CREATE TABLE bench.plain (
 	args jsonb NOT NULL
 );
 
+-- Submits n tasks, so many in each transaction.
+CREATE PROCEDURE bench.submit(type text, n int, batch int)
+LANGUAGE plpgsql AS $$
+BEGIN
+	FOR start IN 1..n BY batch LOOP
+		PERFORM count(*) FROM gtf_submit_many(type, ARRAY(
+			SELECT jsonb_build_object('a', i) FROM generate_series(start, least(start + batch - 1, n)) i));
+		COMMIT;
+	END LOOP;
+END $$;
+
 -- Commits n times, 5 ms apart, an INSERT or a submit, and notes the clock
 -- immediately before and after each COMMIT.
 CREATE TABLE bench.commits (id uuid, sent timestamptz NOT NULL, done timestamptz NOT NULL);

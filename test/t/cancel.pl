@@ -40,6 +40,8 @@ until_true($node, "SELECT clock_timestamp() > expires_at + interval '0.2 s' FROM
 is(ended($node, submit($node, q{'note'})), 'success', 'expired, cancel not committed: tasks go on');
 nobody_waits($node, 'expired: nobody waits for the transaction');
 is(status($node, $id), 'pending', 'and it is left alone');
+my ($rc, $stdout, $stderr) = $node->psql('postgres', "SET lock_timeout = '20 ms'; SELECT gtf_cancel('$id')");
+like($stderr, qr/canceling statement due to lock timeout/, 'who cancels it, too, waits, but for lock_timeout at most');
 $wait = waiter($node, $id);
 $s->query_safe('COMMIT');
 is($wait->(), 'aborted', 'until the cancel is committed');
@@ -197,17 +199,75 @@ is($revoked, 'success', 'the revoked one had come to its end');
 $node->append_conf('postgresql.conf', 'gtf.max_executors = 2');
 $node->reload;
 
-# An executor ends between the failure of an attempt and handing over the next.
-sql(q{CREATE FUNCTION quits() RETURNS void LANGUAGE plpgsql AS $$BEGIN
-		PERFORM effect();
-		IF (SELECT attempt FROM gtf_context()) = 1 THEN
-			-- the signal is acted upon when the temporary table is removed
-			CREATE TEMP TABLE t ON COMMIT DROP AS SELECT 1;
-			PERFORM 1 / (length(pg_terminate_backend(pg_backend_pid())::text) - 4);
-		END IF;
+# A body that has caught its interrupt was told, whatever comes after.
+sql(q{CREATE FUNCTION catches() RETURNS numeric LANGUAGE plpgsql AS $$BEGIN
+		PERFORM pg_sleep(60);
+	EXCEPTION WHEN query_canceled THEN
+		PERFORM pg_advisory_xact_lock(3);
+		RETURN divide();
 	END$$},
-	q{SELECT gtf_register_task('quits', 'quits()', max_attempts => 2, retry_delay => '0')});
-is(outcome($node, submit($node, q{'quits'})), 'success|2', 'an executor that ends too early loses no retry');
+	q{SELECT gtf_register_task('catches', 'catches()', abort => 'interrupt')});
+for my $try (1 .. 3)
+{
+	$id = submit($node, q{'catches'});
+	until_true($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'gtf executor' AND wait_event = 'PgSleep'});
+	sql("SELECT gtf_cancel('$id')");
+	until_true($node, q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 3});
+	$node->psql('postgres', "SELECT gtf_revoke('$id', true, 'SIGINT')");
+	is(outcome($node, $id), 'aborted|1', "interrupted twice, caught once ($try)");
+}
+
+# An executor ends between the failure of an attempt and handing over the next:
+# while it waits for the lock of a temporary table that it removes.
+sql(q{CREATE PROCEDURE leaves_temp() LANGUAGE plpgsql AS $$BEGIN
+		CREATE TEMP TABLE left_behind ();
+		COMMIT;
+		PERFORM pg_advisory_xact_lock_shared(1);
+		IF (SELECT attempt FROM gtf_context()) = 1 THEN RAISE EXCEPTION 'once more'; END IF;
+	END$$},
+	q{SELECT gtf_register_task('leaves_temp', 'leaves_temp()', max_attempts => 2, retry_delay => '0')});
+$gate->query_safe('SELECT pg_advisory_lock(1)');
+$id = submit($node, q{'leaves_temp'});
+my $pid = executor_of($node, $id);
+until_true($node, q{SELECT count(*) = 1 FROM pg_class WHERE relname = 'left_behind'});
+$s->query_safe('BEGIN; LOCK TABLE '
+	  . sql(q{SELECT relnamespace::regnamespace || '.left_behind' FROM pg_class WHERE relname = 'left_behind'})
+	  . ' IN ACCESS SHARE MODE');
+$gate->query_safe('SELECT pg_advisory_unlock(1)');
+until_true($node, "SELECT wait_event = 'relation' FROM pg_stat_activity WHERE pid = $pid");
+terminate($node, $pid);
+$s->query_safe('COMMIT');
+is(outcome($node, $id), 'success|2', 'an executor that ends after the failure of an attempt loses no retry');
+
+# A cancel that fails in the middle of writing leaves the session as it was.
+$s->query_safe('BEGIN; LOCK TABLE gtf.outcomes IN SHARE MODE');
+$id = submit($node, q{'note', delay => '1 h'});
+for my $cancel ("gtf_cancel('$id')", "gtf_cancel(ARRAY['$id']::uuid[])")
+{
+	(undef, $stdout) = $node->psql('postgres',
+		"SET lock_timeout = '20 ms';\nSELECT $cancel;\nSELECT 'it goes on';",
+		on_error_stop => 0);
+	like($stdout, qr/it goes on$/, "an error in $cancel");
+}
+$s->query_safe('COMMIT');
+is(sql("SELECT gtf_cancel('$id')"), 'aborted', 'and it can be tried again');
+
+# A task that is submitted and cancelled while the dispatcher is in the middle
+# of something does not run, not even in vain.  The dispatcher is a new one,
+# which knows nothing of the tasks above.
+sql(q{CREATE SEQUENCE begun; CREATE FUNCTION counted() RETURNS bigint LANGUAGE sql AS $$SELECT nextval('begun')$$},
+	q{SELECT gtf_register_task('counted', 'counted()')});
+terminate($node, $dispatcher);
+new_worker($node, 'dispatcher', $dispatcher);
+ended($node, submit($node, q{'note'}));
+$s->query_safe('BEGIN; LOCK TABLE gtf.outcomes IN SHARE MODE');
+submit($node, q{'note', delay => '1 h', expires_at => clock_timestamp() + interval '0.2 s'});
+until_true($node, q{SELECT wait_event = 'relation' FROM pg_stat_activity WHERE backend_type = 'gtf dispatcher'});
+$id = submit($node, q{'counted'});
+$s->query_safe("SELECT gtf_cancel('$id'); COMMIT");
+is(ended($node, submit($node, q{'note'})), 'success', 'other tasks run');
+is(outcome($node, $id), 'aborted|0', 'submitted and cancelled');
+is(sql('SELECT is_called FROM begun'), 'f', 'it has not begun');
 
 # in the end
 until_true($node, 'SELECT count(*) = 0 FROM gtf.abort_requests');
