@@ -467,12 +467,17 @@ end_unstarted(const GtfTaskRef *refs, int n, int sqlerrcode, const char *message
 	gtf_tx_begin();
 	for (int i = 0; i < n; i++)
 	{
+		GtfSlotInfo slot;
+
 		found[i] = GTF_PROBE_EXISTS;
 		if (refs[i].flags & GTF_REF_CLEANUP)
 		{
 			gtf_settle_no_cleanup(&refs[i], message);
 			continue;
 		}
+		/* a scan has met it on its way, and it has started since */
+		if (gtf_slot_find(&refs[i].id, &slot))
+			continue;
 		if (gtf_store_task_fetch(&refs[i].id, (ItemPointer) &refs[i].tid) == NULL)
 			continue;
 		outcomes[i].task_id = refs[i].id;

@@ -133,14 +133,25 @@ bool
 gtf_worker_wait(long timeout_ms)
 {
 	bool		reloaded = false;
+	long		report_ms = 0;
+	int			events = 0;
 
 	/* the caller comes back and looks at the clock again */
 	timeout_ms = Min(timeout_ms, INT_MAX);
 	if (!stop_requested)
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
-						 (timeout_ms >= 0 ? WL_TIMEOUT : 0),
-						 timeout_ms, PG_WAIT_EXTENSION);
+	{
+		/* numbers too young to be reported are so when it stays quiet */
+		if (!IsTransactionOrTransactionBlock())
+			report_ms = pgstat_report_stat(false);
+		if (report_ms > 0 && (timeout_ms < 0 || report_ms < timeout_ms))
+			timeout_ms = report_ms;
+		events = WaitLatch(MyLatch,
+						   WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+						   (timeout_ms >= 0 ? WL_TIMEOUT : 0),
+						   timeout_ms, PG_WAIT_EXTENSION);
+		if (report_ms > 0 && (events & WL_TIMEOUT) != 0)
+			(void) pgstat_report_stat(true);
+	}
 	ResetLatch(MyLatch);
 	gtf_worker_check_postmaster();
 

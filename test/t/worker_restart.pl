@@ -65,6 +65,19 @@ is(outcome($node, $ids[3]), 'success|1', 'a task submitted meanwhile');
 $gate->query_safe('SELECT pg_advisory_unlock(2)');
 is(outcome($node, $holder), 'success|1', 'and the one that was running');
 
+# what expires while it runs runs on, though a new dispatcher reads the table
+$gate->query_safe('SELECT pg_advisory_lock(1)');
+$id = submit($node, q{'hold', '{"key": 1}', expires_at => clock_timestamp() + interval '0.5 s'});
+executor_of($node, $id);
+$pid = worker_pid($node, 'dispatcher');
+terminate($node, $pid);
+new_worker($node, 'dispatcher', $pid);
+is(outcome($node, submit($node, q{'counted'})), 'success|1', 'the table has been read');
+until_true($node, "SELECT clock_timestamp() > expires_at FROM gtf.tasks WHERE id = '$id'");
+until_true($node, "SELECT gtf_status('" . submit($node, q{'counted', delay => '1 h', expires_at => clock_timestamp() + interval '50 ms'}) . "') = 'aborted'");
+$gate->query_safe('SELECT pg_advisory_unlock(1)');
+is(outcome($node, $id), 'success|1', 'a running task does not expire');
+
 # submitted while there is no dispatcher, nor a launcher to start one
 $pid = worker_pid($node, 'launcher');
 my $dispatcher = worker_pid($node, 'dispatcher');
