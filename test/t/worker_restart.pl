@@ -23,7 +23,7 @@ $node->safe_psql(
 		gtf_register_task('raise_twice', 'raise(text)', max_attempts => 2, retry_delay => '1 s')});
 
 my $none_active =
-  q{SELECT count(*) = 0 FROM gtf.task_info WHERE status NOT IN ('success', 'failure')
+  q{SELECT count(*) = 0 FROM gtf.task_info WHERE status NOT IN ('success', 'failure', 'aborted')
 	AND coalesce(run_at, now()) < now() + interval '1 hour'};
 
 # a running task does not care
