@@ -1,16 +1,20 @@
 /*-------------------------------------------------------------------------
  *
  * access.c
- *	  Who is an administrator of gtf.
+ *	  Who is an administrator of gtf, and who may have executors.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/syscache.h"
 
 #include "access.h"
+#include "compat.h"
 #include "settings.h"
 
 bool
@@ -35,4 +39,31 @@ gtf_require_admin(void)
 				 errmsg("must be an administrator of gtf"),
 				 errdetail("Administrators are superusers and the members of role \"%s\" (gtf.admin_role).",
 						   gtf_admin_role)));
+}
+
+char *
+gtf_may_connect(Oid role, bool *can_login, bool *is_superuser, int *sqlerrcode)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	Form_pg_authid form;
+	char	   *why = NULL;
+
+	if (!HeapTupleIsValid(tuple))
+	{
+		*sqlerrcode = ERRCODE_UNDEFINED_OBJECT;
+		return psprintf("role \"%u\" does not exist", role);
+	}
+	form = (Form_pg_authid) GETSTRUCT(tuple);
+	*can_login = form->rolcanlogin;
+	*is_superuser = form->rolsuper;
+	if (!form->rolsuper &&
+		object_aclcheck(DatabaseRelationId, MyDatabaseId, role,
+						ACL_CONNECT) != ACLCHECK_OK)
+	{
+		*sqlerrcode = ERRCODE_INSUFFICIENT_PRIVILEGE;
+		why = psprintf("role \"%s\" does not have CONNECT privilege on the database",
+					   NameStr(form->rolname));
+	}
+	ReleaseSysCache(tuple);
+	return why;
 }

@@ -24,6 +24,7 @@
 #include "catalog/namespace.h"
 #include "commands/prepare.h"
 #include "commands/sequence.h"
+#include "jit/jit.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -34,12 +35,15 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/fmgrprotos.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "access.h"
 #include "compat.h"
 #include "executor.h"
 #include "finish.h"
@@ -92,14 +96,21 @@ bool		gtf_abort_noticed = false;
 static volatile sig_atomic_t interrupted = false;
 
 static Oid	my_role;
+static bool my_role_is_superuser;
 static MemoryContext task_context;
 static emit_log_hook_type prev_emit_log_hook = NULL;
 
-/* What a FATAL during the start says is for the dispatcher. */
+/* Roles, memberships or databases have changed since we looked. */
+static bool access_changed = false;
+
+/* This process is not fit for another task. */
+static bool spoilt = false;
+
+/* What an error during the start says is for the dispatcher. */
 static void
 keep_start_error(ErrorData *edata)
 {
-	if (edata->elevel >= FATAL && edata->message)
+	if (edata->elevel >= ERROR && edata->message)
 		gtf_slot_set_start_error(edata->sqlerrcode, edata->message);
 	if (prev_emit_log_hook)
 		prev_emit_log_hook(edata);
@@ -218,15 +229,47 @@ record_start(Run *run)
 	run->has_live = true;
 }
 
-/* The code is there and the owner may run it. */
+static void
+forget_access(Datum arg, int cacheid, uint32 hashvalue)
+{
+	access_changed = true;
+}
+
+/*
+ * Could the owner have an executor if it had none yet?  ERROR if not.  False:
+ * it could, but not one like this, which still has the rights of a superuser,
+ * or lacks them.
+ */
+static bool
+still_welcome(void)
+{
+	bool		can_login;
+	bool		is_superuser;
+	int			sqlerrcode;
+	char	   *why;
+
+	if (!access_changed)
+		return true;
+	access_changed = false;
+	why = gtf_may_connect(my_role, &can_login, &is_superuser, &sqlerrcode);
+	if (why)
+	{
+		access_changed = true;
+		ereport(ERROR, (errcode(sqlerrcode), errmsg_internal("%s", why)));
+	}
+	return is_superuser == my_role_is_superuser;
+}
+
+/* The code is there and the owner may run it.  False: not in this process. */
 static bool
 ready(Run *run)
 {
-	/* dropped while this process lives under its name */
-	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(my_role)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role \"%u\" does not exist", my_role)));
+	if (!still_welcome())
+	{
+		spoilt = true;
+		run->next = run->ref;
+		return false;
+	}
 	if (run->type->kind == GTF_TYPE_HOOK)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -414,9 +457,12 @@ run_to_success(Run *run)
 	bool		atomic;
 	const Interval *timeout;
 
+	/* whoever cancels a statement until the body starts meant an earlier one */
+	HOLD_CANCEL_INTERRUPTS();
 	if (!prepare(run))
 	{
 		(void) gtf_tx_commit(false);
+		RESUME_CANCEL_INTERRUPTS();
 		return false;
 	}
 	atomic = gtf_type_is_atomic(run->type);
@@ -432,6 +478,8 @@ run_to_success(Run *run)
 	gtf_abort_noticed = false;
 	interrupted = false;
 	gtf_safepoint_begin();
+	RESUME_CANCEL_INTERRUPTS();
+	QueryCancelPending = false;
 	if (!gtf_slot_body_starts(run->started_at, run->has_live,
 							  abort_mode(run->type),
 							  deadline(timeout, run->started_at),
@@ -542,16 +590,29 @@ is_superseded(const Run *run, const ErrorData *edata)
 		edata->table_name != NULL && strcmp(edata->table_name, "outcomes") == 0;
 }
 
-/*
- * Nothing of a task may be seen by the next one.
- */
+/* Leave an error behind, as PostgresMain() does. */
 static void
-reset_session(bool transactional_settings_only)
+abort_everything(void)
+{
+	HOLD_INTERRUPTS();
+	disable_all_timeouts(false);
+	QueryCancelPending = false;
+	debug_query_string = NULL;
+	AbortOutOfAnyTransaction();
+	/* cursors of a procedure that has committed */
+	PortalErrorCleanup();
+	jit_reset_after_error();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+	MemoryContextSwitchTo(task_context);
+}
+
+static void
+reset_state(bool transactional_settings_only)
 {
 	Oid			temp;
 	Oid			temp_toast;
 
-	QueryCancelPending = false;
 	PortalHashTableDeleteAll();
 	DropAllPreparedStatements();
 	LockReleaseAll(USER_LOCKMETHOD, true);
@@ -571,6 +632,27 @@ reset_session(bool transactional_settings_only)
 			ResetTempTableNamespace();
 		(void) gtf_tx_commit(false);
 	}
+}
+
+/*
+ * Nothing of a task may be seen by the next one.
+ */
+static void
+reset_session(bool transactional_settings_only)
+{
+	QueryCancelPending = false;
+	PG_TRY();
+	{
+		reset_state(transactional_settings_only);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(task_context);
+		EmitErrorReport();
+		abort_everything();
+		spoilt = true;
+	}
+	PG_END_TRY();
 }
 
 /* Run one task, whatever comes of it. */
@@ -597,14 +679,8 @@ run_task(const GtfTaskRef *ref)
 	{
 		MemoryContextSwitchTo(task_context);
 		error = CopyErrorData();
-		FlushErrorState();
 		gtf_safepoint_end();
-		HOLD_INTERRUPTS();
-		AbortOutOfAnyTransaction();
-		QueryCancelPending = false;
-		RESUME_INTERRUPTS();
-		MemoryContextSwitchTo(task_context);
-		debug_query_string = NULL;
+		abort_everything();
 	}
 	PG_END_TRY();
 
@@ -643,9 +719,7 @@ run_task(const GtfTaskRef *ref)
 					try = WRITE_TRIES;
 				MemoryContextSwitchTo(task_context);
 				EmitErrorReport();
-				FlushErrorState();
-				AbortOutOfAnyTransaction();
-				MemoryContextSwitchTo(task_context);
+				abort_everything();
 				ok = false;
 			}
 			PG_END_TRY();
@@ -673,9 +747,9 @@ run_task(const GtfTaskRef *ref)
 	MemoryContextReset(task_context);
 	pgstat_report_stat(false);
 
-	/* a body that changed who we are has spoilt the process */
+	/* a body that changed who we are has spoilt the process, too */
 	if (GetUserId() != my_role || GetSessionUserId() != my_role)
-		proc_exit(0);
+		spoilt = true;
 }
 
 /* Clean up after an attempt whose executor is gone. */
@@ -722,6 +796,7 @@ gtf_executor_main(Datum arg)
 	prev_emit_log_hook = emit_log_hook;
 	emit_log_hook = keep_start_error;
 	my_role = start.role;
+	my_role_is_superuser = start.is_superuser;
 	gtf_connect_as_role(start.database, start.role, start.can_login,
 						start.is_superuser);
 	process_session_preload_libraries();
@@ -738,6 +813,12 @@ gtf_executor_main(Datum arg)
 										 ALLOCSET_DEFAULT_SIZES);
 	gtf_type_keep_in(task_context);
 	gtf_safepoint_install();
+	CacheRegisterSyscacheCallback(AUTHOID, forget_access, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_access, (Datum) 0);
+	CacheRegisterSyscacheCallback(DATABASEOID, forget_access, (Datum) 0);
+	/* what the dispatcher knew may be old */
+	access_changed = true;
+	gtf_slot_ready();
 
 	/* the doorbell may have come too late for a task: not for the next one */
 	while (!gtf_worker_stopping() && !ProcDiePending && !gtf_slot_should_retire())
@@ -758,7 +839,7 @@ gtf_executor_main(Datum arg)
 				run_cleanup(&ref);
 			else
 				run_task(&ref);
-			if (worn_out(++tasks))
+			if (spoilt || worn_out(++tasks))
 				break;
 			continue;
 		}

@@ -17,16 +17,13 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/pg_authid.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
+#include "access.h"
 #include "dispatcher.h"
 #include "executor.h"
 #include "settings.h"
@@ -187,41 +184,16 @@ fail_owner(Dispatcher *d, OwnerQueue *queue, int sqlerrcode, const char *message
 	pfree(refs);
 }
 
-/*
- * May this owner have an executor here?  Returns NULL, or why not, with the
- * SQLSTATE.
- */
+/* gtf_may_connect() for a caller outside a transaction. */
 static char *
 check_owner(Oid owner, bool *can_login, bool *is_superuser, int *sqlerrcode)
 {
 	MemoryContext context = CurrentMemoryContext;
-	HeapTuple	tuple;
-	char	   *why = NULL;
+	char	   *why;
 
 	gtf_tx_begin();
 	MemoryContextSwitchTo(context);
-	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
-	if (!HeapTupleIsValid(tuple))
-	{
-		why = psprintf("role \"%u\" does not exist", owner);
-		*sqlerrcode = ERRCODE_UNDEFINED_OBJECT;
-	}
-	else
-	{
-		Form_pg_authid form = (Form_pg_authid) GETSTRUCT(tuple);
-
-		*can_login = form->rolcanlogin;
-		*is_superuser = form->rolsuper;
-		if (!form->rolsuper &&
-			object_aclcheck(DatabaseRelationId, MyDatabaseId, owner,
-							ACL_CONNECT) != ACLCHECK_OK)
-		{
-			why = psprintf("role \"%s\" does not have CONNECT privilege on the database",
-						   NameStr(form->rolname));
-			*sqlerrcode = ERRCODE_INSUFFICIENT_PRIVILEGE;
-		}
-		ReleaseSysCache(tuple);
-	}
+	why = gtf_may_connect(owner, can_login, is_superuser, sqlerrcode);
 	(void) gtf_tx_commit(false);
 	MemoryContextSwitchTo(context);
 	return why;
@@ -320,6 +292,10 @@ watch_launches(Dispatcher *d)
 		if (alive && info.generation == l->generation &&
 			gtf_slot_release_unattached(i, l->generation))
 		{
+			int			length = strlen(info.start_error);
+
+			/* the last character may be there in part */
+			info.start_error[pg_mbcliplen(info.start_error, length, length)] = '\0';
 			if (is_transient(info.start_sqlerrcode))
 			{
 				if (queue->start_not_before == 0)

@@ -71,8 +71,8 @@ gtf_ref_compare(const GtfTaskRef *a, const GtfTaskRef *b)
  * State of a slot.  Who may leave it for what:
  *
  *	FREE		dispatcher -> LAUNCHING
- *	LAUNCHING	executor that attaches -> IDLE; dispatcher, when the process
- *				could not be started -> FREE
+ *	LAUNCHING	executor, when it is ready -> IDLE; dispatcher, when the
+ *				process could not be started or ended before that -> FREE
  *	IDLE		executor -> RUNNING (takes from its lane), -> FREE (leaves)
  *	RUNNING		executor -> FINISHING, -> IDLE (nothing to do for that task);
  *				its exit callback -> LOST
@@ -395,7 +395,10 @@ extern void gtf_db_forget(Oid database);
 /* The executor's own slot; all act on gtf_my_slot. */
 extern int	gtf_my_slot;
 extern bool gtf_slot_attach(int slot, uint32 generation);
-extern void gtf_slot_detach(void);	/* exit callback: leaves LOST or FREE */
+extern void gtf_slot_ready(void);	/* LAUNCHING -> IDLE */
+
+/* Exit callback: leaves LOST, FREE, or LAUNCHING if it has never been ready. */
+extern void gtf_slot_detach(void);
 extern bool gtf_slot_take(GtfTaskRef *ref); /* lane -> slot: IDLE -> RUNNING */
 extern bool gtf_slot_should_retire(void);
 

@@ -440,10 +440,21 @@ bool
 gtf_slot_attach(int i, uint32 generation)
 {
 	Slot	   *slot = &gtf_segment->slots[i];
+	int			db_index = slot->database;
+	Database   *db = &gtf_segment->databases[db_index];
 	bool		ok;
 
+	/* a command that waits for our end has not seen us if it came earlier */
+	LWLockAcquire(db->lock, LW_SHARED);
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	ok = slot->generation == generation && slot->state == GTF_SLOT_LAUNCHING;
+	ok = slot->generation == generation && slot->state == GTF_SLOT_LAUNCHING &&
+		slot->database == db_index;
+	if (ok && (db->oid != slot->database_oid || db->blocks > 0))
+	{
+		slot->state = GTF_SLOT_FREE;
+		slot->database_oid = InvalidOid;
+		ok = false;
+	}
 	if (ok)
 	{
 		slot->pid = slot->last_pid = MyProcPid;
@@ -452,7 +463,18 @@ gtf_slot_attach(int i, uint32 generation)
 		gtf_my_slot = i;
 	}
 	LWLockRelease(slot->lock);
+	LWLockRelease(db->lock);
 	return ok;
+}
+
+void
+gtf_slot_ready(void)
+{
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	slot->state = GTF_SLOT_IDLE;
+	LWLockRelease(slot->lock);
 }
 
 void
@@ -465,13 +487,15 @@ gtf_slot_detach(void)
 		return;
 	slot = &gtf_segment->slots[gtf_my_slot];
 
+	/* before the slot can be somebody else's */
+	gtf_slot_wait_end();
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	db = slot->database;
 	if (slot->state == GTF_SLOT_RUNNING || slot->state == GTF_SLOT_FINISHING)
 		slot->state = GTF_SLOT_LOST;
-	else if (slot->state == GTF_SLOT_LAUNCHING && slot->start_error[0] != '\0')
+	else if (slot->state == GTF_SLOT_LAUNCHING)
 	{
-		/* the dispatcher reads the message and frees the slot */
+		/* the dispatcher sees that it failed, reads why and frees the slot */
 	}
 	else
 	{
@@ -483,8 +507,6 @@ gtf_slot_detach(void)
 	slot->proc = NULL;
 	slot->asleep = false;
 	LWLockRelease(slot->lock);
-	if (slot->waiting)
-		gtf_slot_wait_end();
 	gtf_my_slot = -1;
 	gtf_dispatcher_wake(db);
 }

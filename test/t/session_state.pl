@@ -67,7 +67,9 @@ sql(q{
 		'BEGIN BEGIN PERFORM make_dirt(); RAISE EXCEPTION ''no''; EXCEPTION WHEN raise_exception THEN NULL; END; PERFORM set_config(''work_mem'', ''6MB'', false); END';
 	CREATE PROCEDURE call_dirty() LANGUAGE plpgsql AS 'BEGIN PERFORM make_dirt(); COMMIT; END';
 	CREATE PROCEDURE call_dirty_error() LANGUAGE plpgsql AS 'BEGIN PERFORM make_dirt(); COMMIT; RAISE EXCEPTION ''no''; END';
-	SELECT gtf_register_task(t, (t || '()')::regprocedure) FROM unnest('{dirty,dirty_error,dirty_caught,call_dirty,call_dirty_error,find_dirt}'::text[]) t;
+	CREATE PROCEDURE call_loop_error() LANGUAGE plpgsql AS
+		'DECLARE i int; BEGIN FOR i IN SELECT generate_series(1, 100) LOOP COMMIT; RAISE EXCEPTION ''no''; END LOOP; END';
+	SELECT gtf_register_task(t, (t || '()')::regprocedure) FROM unnest('{dirty,dirty_error,dirty_caught,call_dirty,call_dirty_error,call_loop_error,find_dirt}'::text[]) t;
 });
 
 sub dirt
@@ -83,7 +85,7 @@ my $worker = (dirt() =~ /(executor \d+)/)[0];
 my $clean = "application_name=gtf executor, gtf.app_user=, transaction_isolation=read committed, work_mem=3072|$worker";
 
 is(dirt(), $clean, 'a fresh session');
-for my $type ('dirty', 'dirty_error', 'dirty_caught', 'call_dirty', 'call_dirty_error')
+for my $type ('dirty', 'dirty_error', 'dirty_caught', 'call_dirty', 'call_dirty_error', 'call_loop_error')
 {
 	my $id = submit($node, "'$type'");
 
@@ -120,6 +122,25 @@ like(dirt('alice'), qr/gtf.app_user=alice,/, 'whatever another task has made of 
 like(outcome($node, sql(q{SELECT gtf_submit_sql('DO $$BEGIN LISTEN a; END$$')})),
 	qr/^failure\|1\|cannot execute LISTEN within a background process\|/, 'LISTEN');
 is(outcome($node, sql(q{SELECT gtf_submit_sql('DO $$BEGIN PERFORM pg_notify(''a'', ''b''); END$$')})), 'success|1', 'NOTIFY');
+is(dirt(), $clean, 'still the same process');
+
+# a cancel hits what runs, or nothing
+sql(q{CREATE FUNCTION nothing() RETURNS void LANGUAGE sql AS ''; SELECT gtf_register_task('nothing', 'nothing()')});
+for (1 .. 3)
+{
+	sql(q{SELECT count(gtf_submit('nothing')) FROM generate_series(1, 3000);
+		DO $$BEGIN
+			WHILE EXISTS (SELECT FROM gtf.queues WHERE ready > 0) LOOP
+				FOR i IN 1 .. 100 LOOP
+					PERFORM pg_cancel_backend(pid) FROM gtf.workers WHERE kind = 'executor';
+				END LOOP;
+				COMMIT;
+			END LOOP;
+		END$$});
+}
+until_true($node, q{SELECT count(*) = 0 FROM gtf.task_info WHERE status NOT IN ('success', 'failure')});
+is(sql(q{SELECT count(*) FROM gtf.task_info WHERE task_type = 'nothing' AND status <> 'success' AND started_at IS NULL}),
+	'0', 'a cancel hits no task that has not started');
 is(dirt(), $clean, 'still the same process');
 
 # settings that a reload changes

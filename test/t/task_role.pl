@@ -150,6 +150,46 @@ is(run_as('boss', 'SELECT 1'), '1', 'while others go on');
 sql('GRANT CONNECT ON DATABASE postgres TO PUBLIC');
 is(run_as('bob', 'SELECT 1'), '1', 'and it, too, when it may again');
 
+# ... any more, while it has an executor
+my $warm = q{SELECT pid FROM gtf.workers WHERE kind = 'executor' AND role = 'bob'::regrole};
+my $no_connect = 'role "bob" does not have CONNECT privilege on the database';
+my $pid = sql($warm);
+sql('REVOKE CONNECT ON DATABASE postgres FROM PUBLIC');
+is(outcome($node, submit_as('bob', q{'note'})), "failure|0|$no_connect|insufficient_privilege", 'CONNECT revoked under an executor');
+sql('GRANT CONNECT ON DATABASE postgres TO friends; GRANT friends TO bob');
+is(run_as('bob', 'SELECT 1'), '1', 'granted through a role');
+sql('REVOKE friends FROM bob');
+is(run_as('bob', 'SELECT 1'), $no_connect, 'of which it is no member any more');
+is(sql($warm), $pid, 'all in the same process');
+sql('GRANT CONNECT ON DATABASE postgres TO PUBLIC');
+
+# no superuser any more, while it has an executor that was one
+$warm = q{SELECT pid FROM gtf.workers WHERE kind = 'executor' AND role = 'boss'::regrole};
+is(run_as('boss', 'SELECT current_setting($$is_superuser$$)'), 'on', 'a superuser');
+$pid = sql($warm);
+sql('ALTER ROLE boss NOSUPERUSER');
+is(run_as('boss', 'SELECT current_setting($$is_superuser$$)'), 'off', 'who is none any more');
+isnt(sql($warm), $pid, 'has a new process');
+like(run_as('boss', 'SET SESSION AUTHORIZATION bob'), qr/^permission denied/, 'with no way up');
+sql('ALTER ROLE boss SUPERUSER');
+
+# whose settings keep processes from starting
+for my $setting ([ 'alice', 'local_preload_libraries' ], [ 'ghost', 'session_preload_libraries' ])
+{
+	my ($role, $name) = @$setting;
+
+	sql("ALTER ROLE $role SET $name = 'nope'");
+	sql(q{SELECT pg_terminate_backend(pid) FROM gtf.workers WHERE kind = 'executor'});
+	until_true($node, q{SELECT count(*) = 0 FROM gtf.workers WHERE kind = 'executor'});
+	$offset = log_offset($node);
+	like(outcome($node, submit_as($role, q{'note'})),
+		qr/^failure\|0\|could not start an executor: could not access file ".*nope"/,
+		"$name of a library that is not there");
+	is(log_count($node, 'starting background worker process "gtf executor', $offset), 3, 'after three tries');
+	sql("ALTER ROLE $role RESET $name");
+	is(run_as($role, 'SELECT 1'), '1', 'without it tasks run');
+}
+
 # dropped, with tasks that wait and an executor that is idle
 sql('CREATE ROLE carol LOGIN');
 is(run_as('carol', 'SELECT 1'), '1', 'a role has an executor');
