@@ -210,6 +210,8 @@ gtf_connect_as_role(Oid database, Oid role, bool can_login, bool is_superuser)
 #if PG_VERSION_NUM >= 170000
 	BackgroundWorkerInitializeConnectionByOid(database, role,
 											  BGWORKER_BYPASS_ROLELOGINCHECK);
+#elif !GTF_PARALLEL_WORKER_IDENTITY
+	BackgroundWorkerInitializeConnectionByOid(database, role, 0);
 #else
 	if (can_login)
 	{
