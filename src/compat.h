@@ -198,10 +198,16 @@ gtf_interval_is_finite(const Interval *interval)
  * position, a backend that acts for a role which does not log in itself, so
  * its initialisation path is used: identity first, then the connection with
  * InitializingParallelWorker set, which skips rolcanlogin and rolconnlimit
- * and nothing else that happens at that point.
+ * and nothing else that happens at that point.  Minor releases before 15.9 and
+ * 16.5 have no such path: there the server refuses, and says that the role is
+ * not permitted to log in.
  */
 #if PG_VERSION_NUM < 170000
 #include "access/parallel.h"
+
+#define GTF_PARALLEL_WORKER_IDENTITY \
+	(PG_VERSION_NUM >= 160005 || \
+	 (PG_VERSION_NUM >= 150009 && PG_VERSION_NUM < 160000))
 #endif
 
 static inline void
