@@ -286,6 +286,12 @@ RETURNS text LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'gtf_revoke';
 CREATE FUNCTION gtf_retry(task_id uuid)
 RETURNS void LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'gtf_retry';
 
+CREATE PROCEDURE gtf_prune(
+	retention interval DEFAULT '90 days',
+	max_rows bigint DEFAULT NULL,
+	INOUT pruned bigint DEFAULT 0)
+LANGUAGE C AS 'MODULE_PATHNAME', 'gtf_prune';
+
 CREATE FUNCTION gtf_adopt()
 RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_adopt';
 
@@ -683,6 +689,7 @@ COMMENT ON FUNCTION @extschema@.gtf_is_aborting IS 'is the running task asked to
 COMMENT ON FUNCTION @extschema@.gtf_check_abort IS 'raise an error if the running task is asked to stop';
 COMMENT ON FUNCTION @extschema@.gtf_sleep IS 'sleep in a running task; false when woken by an abort';
 COMMENT ON FUNCTION @extschema@.gtf_retry IS 'run a task again that has failed, was aborted or timed out';
+COMMENT ON PROCEDURE @extschema@.gtf_prune IS 'remove tasks that ended longer ago than the retention, those that ended first first';
 COMMENT ON FUNCTION @extschema@.gtf_adopt IS 'let the tasks of a copied database run here';
 COMMENT ON FUNCTION @extschema@.gtf_status IS 'current status of a task, NULL if it is not visible';
 COMMENT ON FUNCTION @extschema@.gtf_get_task IS 'the row of gtf.task_info of a task, none if it is not visible';

@@ -329,6 +329,9 @@ prepare(Run *run)
 				return false;
 			}
 		case GTF_PROBE_NONE:
+			/* or removed together with its task, since that was read? */
+			if (gtf_store_task_head(&run->ref.id) == NULL)
+				return false;
 			break;
 	}
 	return ready(run);

@@ -15,13 +15,25 @@
 
 #define LOCK_CLASS_TASK 3
 
-void
-gtf_lock_task(const pg_uuid_t *id)
+static bool
+lock_task(const pg_uuid_t *id, bool nowait)
 {
 	LOCKTAG		tag;
 	uint64		key = hash_bytes_extended(id->data, UUID_LEN, 0);
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key,
 						 LOCK_CLASS_TASK);
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	return LockAcquire(&tag, ExclusiveLock, false, nowait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+gtf_lock_task(const pg_uuid_t *id)
+{
+	(void) lock_task(id, false);
+}
+
+bool
+gtf_lock_task_nowait(const pg_uuid_t *id)
+{
+	return lock_task(id, true);
 }

@@ -7,7 +7,7 @@
  * advisory lock tags with field 4 = 1 or 2, these have others.  Held until
  * the transaction ends; lock_timeout and deadlock detection apply.
  *
- *	  3		a task: retry (later also cancel, join, prune)
+ *	  3		a task: cancel, retry, prune
  *
  * Taken before any row of gtf's tables is touched.
  *
@@ -19,5 +19,8 @@
 #include "task.h"
 
 extern void gtf_lock_task(const pg_uuid_t *id);
+
+/* False, at once, if somebody else has it. */
+extern bool gtf_lock_task_nowait(const pg_uuid_t *id);
 
 #endif							/* GTF_LOCKS_H */

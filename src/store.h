@@ -127,6 +127,26 @@ extern void gtf_store_outcome_retried(const pg_uuid_t *id, int32 attempt);
 /* How many attempts of the task have lost their executor? */
 extern int	gtf_store_lost_count(const pg_uuid_t *id);
 
+/* ---- removing tasks ---- */
+typedef struct GtfEnded
+{
+	pg_uuid_t	task_id;
+	TimestampTz ended_at;
+} GtfEnded;
+
+/*
+ * The tasks that have ended before this time, those that ended first first,
+ * at most max of them; returns their number.  Reads the whole table.
+ */
+extern int	gtf_store_ended_before(TimestampTz before, GtfEnded *ended, int max);
+
+/*
+ * Remove a task with all its rows if it has ended before this time; else, or
+ * if it is gone already, false.  The caller holds the task's lock and has an
+ * active snapshot.
+ */
+extern bool gtf_store_task_remove(const pg_uuid_t *id, TimestampTz before);
+
 /* ---- gtf.live: attempts that run long, durable starts, later attempts ---- */
 #define GTF_LIVE_RUNNING	'r'
 #define GTF_LIVE_WAITING	'p' /* for the start of this attempt */

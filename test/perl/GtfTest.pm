@@ -20,7 +20,7 @@ our @EXPORT = qw(
   gtf_node create_bodies gate session
   submit submit_sql ended outcome status until_status until_true
   executor_of worker_pid new_worker terminate waiter nobody_waits
-  start_after_crash log_count log_offset until_log time_ms
+  until_dispatched start_after_crash log_count log_offset until_log time_ms
 );
 
 # A running server.  Parameters: conf (text for postgresql.conf), init (hash
@@ -253,6 +253,22 @@ sub new_worker
 
 	until_true($node, "SELECT EXISTS ($query AND pid <> $old)");
 	return $node->safe_psql('postgres', "$query AND pid <> $old");
+}
+
+# Waits until the dispatcher has seen all that is committed by now, and handed
+# it out as far as it can: twice, a task that was submitted later expires,
+# which takes it a whole round.
+sub until_dispatched
+{
+	my ($node, %params) = @_;
+
+	for (1 .. 2)
+	{
+		my $id = submit($node,
+			q{'note', delay => '1 h', expires_at => clock_timestamp() + interval '20 ms'}, %params);
+
+		until_status($node, $id, 'aborted', %params);
+	}
 }
 
 sub terminate

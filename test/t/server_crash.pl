@@ -162,7 +162,9 @@ sub crashes
 	}
 	like(outcome($node, $id), qr/^failure\|\d\|executor lost\|executor_lost$/,
 		"$type: given up");
-	is(outcome($node, $other), 'success|1', 'other tasks run');
+	# it may be running when the other one crashes
+	like(outcome($node, $other), qr/^success\|\d$/, 'other tasks run');
+	like(effects($other), qr/^\d$/, 'and have their effects once');
 
 	my $crashes = log_count($node, 'was terminated by signal 9', $offset);
 	cmp_ok($crashes, '>=', 1, 'it had crashed the server');

@@ -1,0 +1,134 @@
+/*-------------------------------------------------------------------------
+ *
+ * prune.c
+ *	  CALL gtf_prune: remove tasks that ended long ago.
+ *
+ * A pass over gtf.outcomes finds the tasks that ended first, in memory of
+ * bounded size; they are removed in batches, each a transaction of its own, so
+ * that neither a lock nor a snapshot is held for long; then comes the next
+ * pass, until none is left.  Each task is looked at again under its lock: a
+ * task that somebody is retrying right now, or has retried since the pass, is
+ * left alone.  Interrupted in the middle, what was committed stays removed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "access.h"
+#include "locks.h"
+#include "store.h"
+
+#define PASS_TASKS	200000		/* found in a pass, at 24 bytes each */
+#define BATCH_TASKS 500			/* locks held at once */
+
+PG_FUNCTION_INFO_V1(gtf_prune);
+
+/* One transaction's worth; returns how many were removed. */
+static int
+remove_batch(const GtfEnded *ended, int n, TimestampTz before)
+{
+	int			removed = 0;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (gtf_lock_task_nowait(&ended[i].task_id) &&
+			gtf_store_task_remove(&ended[i].task_id, before))
+			removed++;
+	}
+	PopActiveSnapshot();
+	SPI_commit();
+	return removed;
+}
+
+static int64
+prune(TimestampTz before, int64 max_rows)
+{
+	GtfEnded   *ended = palloc(PASS_TASKS * sizeof(GtfEnded));
+	int64		pruned = 0;
+	bool		more = true;
+
+	while (more && pruned < max_rows)
+	{
+		int			wanted = (int) Min(max_rows - pruned, PASS_TASKS);
+		int			n = gtf_store_ended_before(before, ended, wanted);
+		int64		at_start = pruned;
+
+		for (int i = 0; i < n; i += BATCH_TASKS)
+			pruned += remove_batch(ended + i, Min(n - i, BATCH_TASKS), before);
+
+		/* all that is left is being retried, or removed by somebody else */
+		more = n == wanted && pruned > at_start;
+	}
+	pfree(ended);
+	return pruned;
+}
+
+/*
+ * CALL gtf_prune(retention, max_rows, INOUT pruned)
+ *
+ * Administrators.  ERROR 2D000 where a procedure cannot commit, 22023 for
+ * negative arguments, 22004 without a retention.
+ */
+Datum
+gtf_prune(PG_FUNCTION_ARGS)
+{
+	Interval	zero = {0};
+	TimestampTz before;
+	int64		max_rows = PG_INT64_MAX;
+	TupleDesc	desc;
+	Datum		value;
+	bool		isnull = false;
+
+	gtf_require_admin();
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("retention must not be null")));
+	if (DatumGetInt32(DirectFunctionCall2(interval_cmp, PG_GETARG_DATUM(0),
+										  IntervalPGetDatum(&zero))) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("retention must not be negative")));
+	if (!PG_ARGISNULL(1))
+		max_rows = PG_GETARG_INT64(1);
+	if (max_rows < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_rows must not be negative")));
+	PreventCommandIfReadOnly("gtf_prune()");
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic || IsSubTransaction())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("%s cannot remove tasks inside a transaction block, a function or an exception block",
+						"gtf_prune()"),
+				 errdetail("It commits after each batch."),
+				 errhint("Call it as a statement of its own.")));
+
+	before = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+													 TimestampTzGetDatum(GetCurrentTimestamp()),
+													 PG_GETARG_DATUM(0)));
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	/* the caller's snapshot must not last as long as this takes */
+	SPI_commit();
+	value = Int64GetDatum(prune(before, max_rows));
+	SPI_finish();
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, &isnull));
+}
