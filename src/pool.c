@@ -73,6 +73,38 @@ gtf_pool_inherit(void)
 	}
 }
 
+/* As much of what an owner has waiting as his lane takes. */
+static void
+fill_lane(Dispatcher *d, OwnerQueue *queue)
+{
+	GtfTaskRef	ref;
+
+	if (queue->lane < 0)
+		queue->lane = gtf_lane_open(my_db, queue->owner);
+	if (queue->lane < 0)
+	{
+		/* all are taken, maybe by other databases, who tell nobody */
+		gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, 100));
+		return;
+	}
+	while (gtf_queue_peek(queue, &ref))
+	{
+		GtfTaskRef	back = ref;
+
+		if (gtf_lane_put(queue->lane, &back))
+		{
+			gtf_queue_pop(queue);
+			continue;
+		}
+		if (gtf_id_equal(&back.id, &ref.id))
+			break;				/* full of earlier ones */
+		gtf_queue_pop(queue);
+		gtf_queue_push(queue, &back);
+	}
+	if (gtf_lane_set_more(queue->lane, queue->count > 0))
+		gtf_dispatcher_look_at(d, d->now);
+}
+
 void
 gtf_pool_feed(Dispatcher *d)
 {
@@ -81,36 +113,15 @@ gtf_pool_feed(Dispatcher *d)
 
 	for (int i = 0; i < n; i++)
 	{
-		OwnerQueue *queue = owners[i];
-		GtfTaskRef	ref;
+		int			waiting;
 
-		if (queue->count == 0)
-			continue;
-		if (queue->lane < 0)
-			queue->lane = gtf_lane_open(my_db, queue->owner);
-		if (queue->lane < 0)
-		{
-			/* all are taken, maybe by other databases, who tell nobody */
-			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, 100));
-			continue;
-		}
-		while (gtf_queue_peek(queue, &ref))
-		{
-			GtfTaskRef	back = ref;
+		if (owners[i]->count > 0)
+			fill_lane(d, owners[i]);
 
-			if (gtf_lane_put(queue->lane, &back))
-			{
-				gtf_queue_pop(queue);
-				continue;
-			}
-			if (gtf_id_equal(&back.id, &ref.id))
-				break;			/* full of earlier ones */
-			gtf_queue_pop(queue);
-			gtf_queue_push(queue, &back);
-		}
-		if (gtf_lane_set_more(queue->lane, queue->count > 0))
-			gtf_dispatcher_look_at(d, d->now);
-		(void) gtf_lane_wake(queue->lane, gtf_lane_count(queue->lane));
+		/* not only what is new: who was woken for it may have left since */
+		waiting = owners[i]->lane < 0 ? 0 : gtf_lane_count(owners[i]->lane);
+		if (waiting > 0)
+			gtf_lane_wake(owners[i]->lane, waiting);
 	}
 	pfree(owners);
 }

@@ -330,8 +330,8 @@ extern bool gtf_lane_set_more(int lane, bool more);
 extern int	gtf_lane_take_all(int lane, GtfTaskRef *refs);	/* back to memory */
 extern void gtf_lane_close(int lane);	/* must be empty and without executors */
 
-/* Wake up to n idle executors of the lane; returns how many. */
-extern int	gtf_lane_wake(int lane, int n);
+/* Wake up to n idle executors of the lane. */
+extern void gtf_lane_wake(int lane, int n);
 
 /* ---- slots ---- */
 extern int	gtf_slot_reserve(int db, Oid role, int lane, uint32 *generation);

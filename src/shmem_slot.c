@@ -192,33 +192,36 @@ gtf_lane_take_all(int i, GtfTaskRef *refs)
 	return n;
 }
 
-int
+void
 gtf_lane_wake(int i, int n)
 {
 	Lane	   *lane = &gtf_segment->lanes[i];
-	PGPROC	   *procs[16];
-	int			found = 0;
 
-	n = Min(n, (int) lengthof(procs));
-	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
-	for (int s = 0; s < NUM_SLOTS && found < n; s++)
+	for (int s = 0; s < NUM_SLOTS && n > 0;)
 	{
-		Slot	   *slot = &gtf_segment->slots[s];
+		PGPROC	   *procs[16];
+		int			found = 0;
 
-		/* asleep is set and cleared under the lane's lock */
-		if (slot->asleep && slot->lane == i)
+		LWLockAcquire(lane->lock, LW_EXCLUSIVE);
+		for (; s < NUM_SLOTS && found < Min(n, (int) lengthof(procs)); s++)
 		{
-			slot->asleep = false;
-			procs[found++] = slot->proc;
+			Slot	   *slot = &gtf_segment->slots[s];
+
+			/* asleep is set and cleared under the lane's lock */
+			if (slot->asleep && slot->lane == i)
+			{
+				slot->asleep = false;
+				procs[found++] = slot->proc;
+			}
 		}
+		LWLockRelease(lane->lock);
+		for (int p = 0; p < found; p++)
+		{
+			if (procs[p])
+				SetLatch(&procs[p]->procLatch);
+		}
+		n -= found;
 	}
-	LWLockRelease(lane->lock);
-	for (int p = 0; p < found; p++)
-	{
-		if (procs[p])
-			SetLatch(&procs[p]->procLatch);
-	}
-	return found;
 }
 
 /* ---- slots, as the dispatcher sees them ---- */
