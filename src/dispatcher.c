@@ -8,7 +8,8 @@
  * lanes; adjust the pool.  Each step is short; a round that raises is
  * reported and the next one starts from the same state, because references
  * leave one place only when they are in the next (or in the table, where a
- * scan finds them).
+ * scan finds them).  What a broken row can make raise is tried by itself
+ * (gtf_dispatcher_try), so that all others are served.
  *
  * What it knows is in its memory and can be lost: the table has every task.
  * Up to which id everything has been seen is kept as seen_ticks: the ids
@@ -17,10 +18,12 @@
  * and waiting until no older transaction is running; prepared transactions
  * count as running.  A scan for COMMIT PREPARED starts there.
  *
- * A scan can meet tasks that are on their way already: in a slot, or pushed
- * into the ring a moment after their commit.  What it finds is marked, so
- * that an executor looks for an outcome first, and the ids it has taken in
- * are remembered a little longer than it lasts.
+ * A scan can meet tasks that are on their way already.  Those in memory when
+ * it begins are known, and so are those that come from the ring before it has
+ * reached them.  Others are in a slot, or are pushed into the ring after it
+ * has passed them: what it finds, and what comes from the ring with an id that
+ * it has passed, until a little after its end, is marked, so that an executor
+ * looks for an outcome first.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,11 +39,13 @@
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/procarray.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "dispatcher.h"
+#include "errors.h"
 #include "settings.h"
 #include "store.h"
 #include "worker.h"
@@ -48,20 +53,44 @@
 #define SCAN_STEP_ROWS		20000
 #define SCAN_STEP_REFS		4096
 #define SAMPLE_INTERVAL_MS	1000
-#define KNOWN_MS			2000	/* from a commit to its push, at the most */
+#define PUSH_MS				2000	/* from a commit to its push, at the most */
 #define PROBE_MS			1000	/* the same, for tasks that were cancelled */
+#define MAX_TROUBLES		10000
 
 static Dispatcher me;
 static MemoryContext dispatcher_context;
 static GtfDispatcherExit exit_reason = GTF_EXIT_UNKNOWN;
 
-/* the scan that is going on */
+/* the scan that is going on, or the last one */
 static bool scanning = false;
 static GtfScan scan;
+static int	scan_rows = SCAN_STEP_ROWS; /* in one step */
 static bool scan_may_meet;		/* tasks that are in the ring or in a slot */
 static bool live_wanted = false;	/* gtf.live is to be read, too */
-static TimestampTz known_until;
+static TimestampTz passed_until = 0;	/* see take_in */
 static uint64 suspect_ticks;	/* submitted before a crash */
+
+/* the next scan */
+static bool scan_asked = false;
+static pg_uuid_t scan_from;
+
+/* what was taken from the ring and not taken in yet */
+static GtfTaskRef arrived[256];
+static int	num_arrived = 0;
+static int	next_arrived = 0;
+
+/* What could not be done for a task, see gtf_dispatcher_try. */
+typedef struct Trouble
+{
+	GtfTroubleKey key;
+	int			failures;
+	TimestampTz not_before;
+	int			sqlerrcode;
+	char		message[256];
+} Trouble;
+
+static HTAB *troubles = NULL;
+static MemoryContext try_context;
 
 /* see the file header */
 static uint64 sample_ticks = 0; /* 0 = no sample taken */
@@ -125,82 +154,247 @@ advance_seen(TimestampTz now)
 		gtf_dispatcher_look_at(&me, next_sample);
 }
 
-/* Start a scan above the given id, or extend the one that is going on. */
+void
+gtf_dispatcher_ask_scan(const pg_uuid_t *from)
+{
+	if (!scan_asked || gtf_id_compare(from, &scan_from) < 0)
+		scan_from = *from;
+	scan_asked = true;
+}
+
+/* If this raises, it is called again. */
 static void
-start_scan(const pg_uuid_t *from)
+start_scan(void)
 {
 	pg_uuid_t	zero = {{0}};
 
-	live_wanted = true;
-	if (scanning && gtf_id_compare(from, &scan.after) >= 0)
-		return;
-	if (!scanning)
-	{
-		/* so that all that is waiting is known */
-		gtf_pool_recall();
-		gtf_queue_known_begin();
-		gtf_queue_scan_starts(gtf_id_equal(from, &zero));
-		gtf_count(MyDatabaseId, GTF_COUNT_SCANS, 1);
-	}
+	/* so that all that is waiting is known */
+	gtf_pool_recall();
+	gtf_queue_known_begin();
+	gtf_queue_scan_starts(gtf_id_equal(&scan_from, &zero));
+	gtf_count(MyDatabaseId, GTF_COUNT_SCANS, 1);
+	memset(&scan, 0, sizeof(GtfScan));
+	scan.after = scan_from;
 	scanning = true;
-	scan.after = *from;
-	scan.finished = false;
+	live_wanted = true;
+	scan_asked = false;
+}
+
+/* One step of reading: what is above scan.after; true if it went well. */
+static bool
+read_step(GtfScan *next, GtfTaskRef *refs, int *n)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool ok = true;
+
+	*next = scan;
+	PG_TRY();
+	{
+		gtf_tx_begin();
+		next->homes = gtf_store_homes();
+		*n = gtf_store_scan_pending(next, scan_rows, refs, SCAN_STEP_REFS);
+		(void) gtf_tx_commit(false);
+	}
+	PG_CATCH();
+	{
+		/* no row to blame, or it may be readable in a moment */
+		if (gtf_error_is_transient(geterrcode()) ||
+			gtf_id_compare(&next->reading, &scan.after) <= 0)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		gtf_worker_recover(scan_rows == 1);
+		ok = false;
+	}
+	PG_END_TRY();
+	return ok;
 }
 
 static void
-scan_step(void *arg)
+scan_step(void)
 {
 	GtfTaskRef *refs = palloc(SCAN_STEP_REFS * sizeof(GtfTaskRef));
-	int			n;
+	static GtfScan next;
+	int			n = 0;
 
-	gtf_tx_begin();
-	scan.homes = gtf_store_homes();
-	n = gtf_store_scan_pending(&scan, SCAN_STEP_ROWS, refs, SCAN_STEP_REFS);
-	(void) gtf_tx_commit(false);
+	/* to go on, or to hand out what was found */
+	gtf_dispatcher_look_at(&me, me.now);
+
+	if (!read_step(&next, refs, &n))
+	{
+		/* shorter steps come closer to the row that cannot be read */
+		if (scan_rows > 1)
+			scan_rows /= 2;
+		else
+		{
+			ereport(WARNING,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("gtf task %s cannot be read and stays pending",
+							gtf_id_text(&next.reading))));
+			scan.after = next.reading;
+		}
+		return;
+	}
+	scan_rows = Min(scan_rows * 2, SCAN_STEP_ROWS);
 
 	for (int i = 0; i < n; i++)
 	{
-		if (!gtf_queue_known_add(&refs[i].id))
-			continue;
-		if (gtf_id_ticks(&refs[i].id) < suspect_ticks)
-			refs[i].flags |= GTF_REF_DURABLE_START;
-		if (scan_may_meet)
-			refs[i].flags |= GTF_REF_SCANNED;
-		gtf_queue_add(&refs[i], me.now, me.flushed);
+		if (!gtf_queue_known(&refs[i].id))
+		{
+			if (gtf_id_ticks(&refs[i].id) < suspect_ticks)
+				refs[i].flags |= GTF_REF_DURABLE_START;
+			if (scan_may_meet)
+				refs[i].flags |= GTF_REF_SCANNED;
+			gtf_queue_add(&refs[i], me.now, me.flushed);
+		}
+		scan.after = refs[i].id;
 	}
-	if (scan.finished)
+	scan.after = next.after;
+	if (next.finished)
 	{
 		gtf_queue_scan_ends();
-		known_until = TimestampTzPlusMilliseconds(me.now, KNOWN_MS);
+		gtf_queue_known_end();
+		passed_until = TimestampTzPlusMilliseconds(me.now, PUSH_MS);
 		scanning = false;
 		scan_may_meet = true;
 		me.scanned = true;
 	}
-	/* to go on, or to hand out what was found */
-	gtf_dispatcher_look_at(&me, me.now);
 	pfree(refs);
+}
+
+static void
+take_in(const GtfTaskRef *submitted)
+{
+	GtfTaskRef	ref = *submitted;
+	bool		returned = (ref.flags & GTF_REF_RETURNED) != 0;
+
+	ref.flags &= ~GTF_REF_RETURNED;
+	/* what an executor gives back no scan has found */
+	if (!returned && (scanning || me.now < passed_until) &&
+		gtf_id_compare(&ref.id, &scan.after) <= 0)
+		ref.flags |= GTF_REF_SCANNED;
+	gtf_queue_add(&ref, me.now, me.flushed);
+	if (!scanning || gtf_id_compare(&ref.id, &scan.after) <= 0)
+		return;
+	if (gtf_queue_known_full())
+		scan_may_meet = true;
+	else
+		gtf_queue_known_add(&ref.id);
 }
 
 static void
 read_ring(void)
 {
-	GtfTaskRef	refs[256];
-	int			n;
-
-	while ((n = gtf_submitted_pop(me.db, refs, lengthof(refs))) > 0)
+	for (;;)
 	{
-		for (int i = 0; i < n; i++)
-		{
-			/* what an executor gives back is not a second submit */
-			if (gtf_queue_known_active() &&
-				(refs[i].flags & GTF_REF_RETURNED) == 0 &&
-				!gtf_queue_known_add(&refs[i].id))
-				continue;
-			refs[i].flags &= ~GTF_REF_RETURNED;
-			gtf_queue_add(&refs[i], me.now, me.flushed);
-		}
+		/* taking in may raise: then it goes on here */
+		for (; next_arrived < num_arrived; next_arrived++)
+			take_in(&arrived[next_arrived]);
+		next_arrived = 0;
+		num_arrived = gtf_submitted_pop(me.db, arrived, lengthof(arrived));
+		if (num_arrived == 0)
+			break;
 		active_since_sample = true;
 	}
+}
+
+static Trouble *
+find_trouble(GtfTroubleKind kind, const pg_uuid_t *id, HASHACTION action)
+{
+	GtfTroubleKey key;
+	Trouble    *trouble;
+	bool		found;
+
+	memset(&key, 0, sizeof(key));
+	key.id = *id;
+	key.kind = kind;
+	trouble = hash_search(troubles, &key, action, &found);
+	if (action == HASH_ENTER && !found)
+	{
+		trouble->failures = 0;
+		trouble->not_before = 0;
+	}
+	return trouble;
+}
+
+bool
+gtf_dispatcher_try(Dispatcher *d, GtfTroubleKind kind, const pg_uuid_t *id,
+				   void (*step) (void *), void *arg)
+{
+	Trouble    *trouble = find_trouble(kind, id, HASH_FIND);
+	pg_uuid_t	key = *id;
+	MemoryContext old;
+	volatile bool ok = true;
+
+	if (trouble && trouble->not_before > d->now)
+	{
+		gtf_dispatcher_look_at(d, trouble->not_before);
+		return false;
+	}
+
+	old = MemoryContextSwitchTo(try_context);
+	PG_TRY();
+	{
+		step(arg);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		/* this is not about the task: the round will be tried again */
+		if (gtf_error_is_transient(geterrcode()))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(try_context);
+		error = CopyErrorData();
+		gtf_worker_recover(true);
+
+		trouble = find_trouble(kind, &key, HASH_ENTER);
+		trouble->failures++;
+		trouble->sqlerrcode = error->sqlerrcode;
+		strlcpy(trouble->message, error->message ? error->message : "",
+				sizeof(trouble->message));
+		trouble->not_before =
+			TimestampTzPlusMilliseconds(d->now, Min(1000 << Min(trouble->failures - 1, 6), 60000));
+		gtf_dispatcher_look_at(d, trouble->not_before);
+		ok = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(try_context);
+	if (ok)
+		(void) find_trouble(kind, &key, HASH_REMOVE);
+	return ok;
+}
+
+const char *
+gtf_dispatcher_gives_up(GtfTroubleKind kind, const pg_uuid_t *id,
+						int failures, int *sqlerrcode)
+{
+	Trouble    *trouble = find_trouble(kind, id, HASH_FIND);
+
+	if (trouble == NULL || trouble->failures < failures)
+		return NULL;
+	*sqlerrcode = trouble->sqlerrcode;
+	return trouble->message;
+}
+
+int
+gtf_dispatcher_failures(GtfTroubleKind kind, const pg_uuid_t *id)
+{
+	return ++find_trouble(kind, id, HASH_ENTER)->failures;
+}
+
+/* So many broken tasks: most of them will be gone by now. */
+static void
+forget_troubles(void)
+{
+	HASH_SEQ_STATUS status;
+	Trouble    *trouble;
+
+	if (hash_get_num_entries(troubles) < MAX_TROUBLES)
+		return;
+	hash_seq_init(&status, troubles);
+	while ((trouble = hash_seq_search(&status)) != NULL)
+		(void) hash_search(troubles, &trouble->key, HASH_REMOVE, NULL);
 }
 
 static void
@@ -277,26 +471,38 @@ stop_probing(TimestampTz now)
 static void
 round_of_work(void *arg)
 {
-	pg_uuid_t	from;
+	pg_uuid_t	from = {{0}};
 	XLogRecPtr	unflushed;
 
 	me.now = GetCurrentTimestamp();
 	me.flushed = GetFlushRecPtr(NULL);
 	me.next = 0;
 
+	forget_troubles();
 	read_ring();
+	if (!scanning && gtf_queue_wants_scan())
+		gtf_dispatcher_ask_scan(&from);
 	if (gtf_submitted_scan_wanted(me.db, &from))
 	{
 		gtf_id_below(gtf_id_ticks(&from), &from);
-		start_scan(&from);
+		gtf_dispatcher_ask_scan(&from);
 		active_since_sample = true;
 	}
-	if (!scanning && gtf_queue_wants_scan())
+	if (me.live_again != 0)
 	{
-		pg_uuid_t	zero = {{0}};
+		if (me.live_again > me.now)
+			gtf_dispatcher_look_at(&me, me.live_again);
+		else
+		{
+			pg_uuid_t	last;
 
-		start_scan(&zero);
+			memset(&last, 0xff, sizeof(last));
+			gtf_dispatcher_ask_scan(&last);
+			me.live_again = 0;
+		}
 	}
+	if (scan_asked && !scanning)
+		start_scan();
 	gtf_queue_advance(me.now, me.flushed);
 	gtf_settle_expired(&me);
 
@@ -315,14 +521,7 @@ round_of_work(void *arg)
 	/* when attempts that a crash has ended are settled */
 	gtf_settle_requests(&me);
 	if (scanning)
-		scan_step(NULL);
-	else if (gtf_queue_known_active())
-	{
-		if (me.now >= known_until)
-			gtf_queue_known_end();
-		else
-			gtf_dispatcher_look_at(&me, known_until);
-	}
+		scan_step();
 	keep_flusher();
 	if (gtf_enabled && me.scanned)
 		gtf_pool_adjust(&me);
@@ -451,7 +650,7 @@ start_up(void *arg)
 	take_sample(me.now);
 	gtf_pool_inherit();
 	scan_may_meet = executors_there();
-	start_scan(&zero);
+	gtf_dispatcher_ask_scan(&zero);
 	/* requests from before a crash */
 	gtf_requests_changed(MyDatabaseId);
 }
@@ -463,6 +662,7 @@ gtf_dispatcher_main(Datum arg)
 	MemoryContext scratch;
 	bool		home = false;
 	int			backoff_ms = 0;
+	HASHCTL		ctl = {0};
 
 	me.db = gtf_dispatcher_attach(database);
 	if (me.db < 0)
@@ -476,6 +676,13 @@ gtf_dispatcher_main(Datum arg)
 											   ALLOCSET_DEFAULT_SIZES);
 	scratch = AllocSetContextCreate(TopMemoryContext, "gtf dispatcher round",
 									ALLOCSET_DEFAULT_SIZES);
+	try_context = AllocSetContextCreate(TopMemoryContext, "gtf dispatcher step",
+										ALLOCSET_DEFAULT_SIZES);
+	ctl.keysize = sizeof(GtfTroubleKey);
+	ctl.entrysize = sizeof(Trouble);
+	ctl.hcxt = dispatcher_context;
+	troubles = hash_create("gtf troubles", 16, &ctl,
+						   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	gtf_queue_init(dispatcher_context);
 	gtf_pool_init(dispatcher_context, me.db);
 
@@ -505,12 +712,11 @@ gtf_dispatcher_main(Datum arg)
 		else
 		{
 			backoff_ms = backoff_ms == 0 ? 100 : Min(backoff_ms * 2, 10000);
-			me.next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), backoff_ms);
+			gtf_worker_pause(backoff_ms);
+			continue;
 		}
 		if (me.next != 0)
 			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), me.next);
-		if (backoff_ms > 0)
-			pg_usleep(backoff_ms * 1000L);
 		(void) gtf_worker_wait(timeout);
 	}
 	exit_reason = GTF_EXIT_RESTART;

@@ -20,9 +20,53 @@ typedef struct Dispatcher
 	TimestampTz now;
 	XLogRecPtr	flushed;
 	TimestampTz next;			/* when to look again, 0 = when told */
+
+	TimestampTz live_again;		/* read gtf.live then, 0 = no need */
 } Dispatcher;
 
 extern void gtf_dispatcher_look_at(Dispatcher *d, TimestampTz at);
+
+/* Read the table above this id, and gtf.live, as soon as possible. */
+extern void gtf_dispatcher_ask_scan(const pg_uuid_t *from);
+
+/*
+ * Do something for one task that may raise because something of that task is
+ * broken: the error is reported and rolled back, and other tasks are served.
+ * False if it has raised, or has before and it is too early to try again;
+ * the dispatcher will look then.  Errors that have other reasons (the disk is
+ * full) are left to the round.  Outside of a transaction; memory that step
+ * allocates is freed.  Not to be nested.
+ */
+typedef enum GtfTroubleKind
+{
+	GTF_TROUBLE_SETTLE,			/* the end of an attempt */
+	GTF_TROUBLE_END,			/* the same, nothing read */
+	GTF_TROUBLE_REQUEST,		/* to abort it; task 0: to read all of them */
+	GTF_TROUBLE_START,			/* executors that were lost before its body
+								 * began */
+	GTF_TROUBLE_LIVE			/* writing its row of gtf.live */
+} GtfTroubleKind;
+
+typedef struct GtfTroubleKey
+{
+	pg_uuid_t	id;
+	int32		kind;
+} GtfTroubleKey;
+
+extern bool gtf_dispatcher_try(Dispatcher *d, GtfTroubleKind kind,
+							   const pg_uuid_t *id,
+							   void (*step) (void *), void *arg);
+
+/*
+ * If it has raised that many times in a row: the last message, valid for the
+ * moment.  Else NULL.
+ */
+extern const char *gtf_dispatcher_gives_up(GtfTroubleKind kind,
+										   const pg_uuid_t *id, int failures,
+										   int *sqlerrcode);
+
+/* Another failure that is counted like that; returns how many there were. */
+extern int	gtf_dispatcher_failures(GtfTroubleKind kind, const pg_uuid_t *id);
 
 /* ---- pool.c: lanes and executors ---- */
 extern void gtf_pool_init(MemoryContext context, int db);
@@ -83,7 +127,7 @@ extern void gtf_settle_live(Dispatcher *d);
 extern void gtf_settle_expired(Dispatcher *d);
 
 /* End tasks that have not started as failures. */
-extern void gtf_settle_fail(const GtfTaskRef *refs, int n,
+extern void gtf_settle_fail(Dispatcher *d, const GtfTaskRef *refs, int n,
 							int sqlerrcode, const char *message);
 
 #endif							/* GTF_DISPATCHER_H */

@@ -13,4 +13,22 @@
 			(errcode(ERRCODE_NO_DATA_FOUND), \
 			 errmsg("task \"%s\" does not exist", gtf_id_text(id))))
 
+/*
+ * Does what raised this deserve to be tried again as it is?  The server is
+ * short of something, or somebody was in the way.  Everything else will most
+ * likely raise again.
+ */
+static inline bool
+gtf_error_is_transient(int sqlerrcode)
+{
+	int			category = ERRCODE_TO_CATEGORY(sqlerrcode);
+
+	return category == ERRCODE_INSUFFICIENT_RESOURCES ||
+		category == ERRCODE_OPERATOR_INTERVENTION ||
+		category == ERRCODE_TRANSACTION_ROLLBACK ||
+		sqlerrcode == ERRCODE_IO_ERROR ||
+		sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		sqlerrcode == ERRCODE_UNDEFINED_TABLE;
+}
+
 #endif							/* GTF_ERRORS_H */

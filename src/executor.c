@@ -45,6 +45,7 @@
 
 #include "access.h"
 #include "compat.h"
+#include "errors.h"
 #include "executor.h"
 #include "finish.h"
 #include "on_abort.h"
@@ -687,9 +688,15 @@ run_task(const GtfTaskRef *ref)
 	}
 	PG_END_TRY();
 
-	if (error && run->task == NULL)
+	/* it could not even be read: does that have to do with the task? */
+	if (error && run->task == NULL &&
+		!gtf_error_is_transient(error->sqlerrcode))
+		error->message = psprintf("could not read the task: %s", error->message);
+
+	if (error && run->task == NULL &&
+		gtf_error_is_transient(error->sqlerrcode))
 	{
-		/* it could not even be read: the dispatcher offers it again later */
+		/* no: the dispatcher offers it again later */
 		ereport(LOG,
 				(errmsg("gtf task %s could not be read: %s",
 						gtf_id_text(&run->ref.id), error->message)));

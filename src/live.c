@@ -152,6 +152,23 @@ look_at(GtfSlotInfo *info, Written *written, TimestampTz now,
 	}
 }
 
+/* What look_at() is called with. */
+typedef struct Look
+{
+	GtfSlotInfo info;
+	Written    *written;
+	TimestampTz now;
+	TimestampTz next;
+} Look;
+
+static void
+look_step(void *arg)
+{
+	Look	   *look = arg;
+
+	look_at(&look->info, look->written, look->now, &look->next);
+}
+
 void
 gtf_live_write(Dispatcher *d)
 {
@@ -159,8 +176,7 @@ gtf_live_write(Dispatcher *d)
 	static TimestampTz promised = 0;
 	static uint64 seen_starts = 0;
 	static int	first = 0;
-	GtfSlotInfo info;
-	TimestampTz next = 0;
+	static Look look;
 	instr_time	start;
 	uint64		starts = 0;
 	int			n = gtf_slot_count();
@@ -176,26 +192,32 @@ gtf_live_write(Dispatcher *d)
 	/* who starts from here on and is not seen below wakes us */
 	promised = 0;
 	gtf_dispatcher_looks_at(d->db, 0);
+	look.now = d->now;
+	look.next = 0;
 	INSTR_TIME_SET_CURRENT(start);
 
 	for (int j = 0; j < n; j++)
 	{
 		int			i = (first + j) % n;
 
-		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId)
+		if (!gtf_slot_info(i, &look.info) ||
+			look.info.database != MyDatabaseId)
 			continue;
-		starts += info.serial;
-		if (info.state == GTF_SLOT_RUNNING)
+		starts += look.info.serial;
+		if (look.info.state == GTF_SLOT_RUNNING)
 		{
 			instr_time	elapsed;
 
-			look_at(&info, &written[i], d->now, &next);
+			look.written = &written[i];
+			if (!gtf_dispatcher_try(d, GTF_TROUBLE_LIVE, &look.info.ref.id,
+									look_step, &look))
+				earliest(&look.next, TimestampTzPlusMilliseconds(d->now, 1000));
 			INSTR_TIME_SET_CURRENT(elapsed);
 			INSTR_TIME_SUBTRACT(elapsed, start);
 			if (INSTR_TIME_GET_MILLISEC(elapsed) > LONGEST_MS)
 			{
 				first = i + 1;
-				earliest(&next, d->now);
+				earliest(&look.next, d->now);
 				break;
 			}
 		}
@@ -204,11 +226,11 @@ gtf_live_write(Dispatcher *d)
 	if (starts != seen_starts)
 	{
 		seen_starts = starts;
-		earliest(&next, TimestampTzPlusMilliseconds(d->now, LONG_RUNNING_MS));
+		earliest(&look.next, TimestampTzPlusMilliseconds(d->now, LONG_RUNNING_MS));
 	}
-	if (next != 0)
+	if (look.next != 0)
 	{
-		promised = next;
+		promised = look.next;
 		gtf_dispatcher_looks_at(d->db, promised);
 		gtf_dispatcher_look_at(d, promised);
 	}

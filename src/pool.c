@@ -132,15 +132,18 @@ gtf_pool_recall(void)
 	int			n;
 	OwnerQueue **owners = gtf_queue_owners(&n);
 	GtfTaskRef *refs = palloc(GTF_LANE_SIZE * sizeof(GtfTaskRef));
+	TimestampTz now = GetCurrentTimestamp();
 
 	for (int i = 0; i < n; i++)
 	{
 		if (owners[i]->lane >= 0)
 		{
-			int			taken = gtf_lane_take_all(owners[i]->lane, refs);
+			int			taken;
 
+			gtf_queue_reserve(owners[i], gtf_lane_count(owners[i]->lane));
+			taken = gtf_lane_take_all(owners[i]->lane, refs);
 			for (int r = 0; r < taken; r++)
-				gtf_queue_return(&refs[r]);
+				gtf_queue_return(&refs[r], now);
 		}
 	}
 	pfree(refs);
@@ -172,7 +175,10 @@ fail_owner(Dispatcher *d, OwnerQueue *queue, int sqlerrcode, const char *message
 	int			n = 0;
 
 	if (queue->lane >= 0)
+	{
+		gtf_queue_reserve(queue, gtf_lane_count(queue->lane));
 		n = gtf_lane_take_all(queue->lane, refs);
+	}
 	while (n < FAIL_BATCH && gtf_queue_peek(queue, &ref))
 	{
 		refs[n++] = ref;
@@ -180,13 +186,13 @@ fail_owner(Dispatcher *d, OwnerQueue *queue, int sqlerrcode, const char *message
 	}
 	PG_TRY();
 	{
-		gtf_settle_fail(refs, n, sqlerrcode, message);
+		gtf_settle_fail(d, refs, n, sqlerrcode, message);
 	}
 	PG_CATCH();
 	{
 		/* nothing is lost: try again in the next round */
 		for (int i = 0; i < n; i++)
-			gtf_queue_return(&refs[i]);
+			gtf_queue_return(&refs[i], d->now);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();

@@ -59,14 +59,16 @@ compare_start(const GtfTaskRef *a, const GtfTaskRef *b)
 	return gtf_ref_compare(a, b);
 }
 
+/* Make room for n more. */
 static void
-reserve(GtfTaskRef **refs, int *size, int count)
+reserve(GtfTaskRef **refs, int *size, int count, int n)
 {
-	int			wanted = *size;
+	int			wanted = Max(*size, 64);
 
-	if (count < *size)
+	if (count + n <= *size)
 		return;
-	wanted = wanted == 0 ? 64 : wanted * 2;
+	while (wanted < count + n)
+		wanted *= 2;
 	if (*refs == NULL)
 		*refs = MemoryContextAllocHuge(queue_context,
 									   (Size) wanted * sizeof(GtfTaskRef));
@@ -211,7 +213,7 @@ note_expiry(const GtfTaskRef *ref)
 void
 gtf_queue_push(OwnerQueue *queue, const GtfTaskRef *ref)
 {
-	reserve(&queue->refs, &queue->size, queue->count);
+	reserve(&queue->refs, &queue->size, queue->count, 1);
 	queue->refs[queue->count] = *ref;
 	sift_up(queue->refs, queue->count++, compare_start);
 	total++;
@@ -320,11 +322,27 @@ add_ready(const GtfTaskRef *ref)
 }
 
 void
+gtf_queue_reserve(OwnerQueue *queue, int n)
+{
+	reserve(&queue->refs, &queue->size, queue->count, n);
+}
+
+static void
+push_delayed(const GtfTaskRef *ref)
+{
+	reserve(&delayed.refs, &delayed.size, delayed.count, 1);
+	delayed.refs[delayed.count] = *ref;
+	sift_up(delayed.refs, delayed.count++, compare_due);
+	total++;
+	note_expiry(ref);
+}
+
+void
 gtf_queue_add(const GtfTaskRef *ref, TimestampTz now, XLogRecPtr flushed)
 {
 	if (ref->lsn > flushed)
 	{
-		reserve(&unflushed.refs, &unflushed.size, unflushed.count);
+		reserve(&unflushed.refs, &unflushed.size, unflushed.count, 1);
 		unflushed.refs[unflushed.count++] = *ref;
 		total++;
 		return;
@@ -339,55 +357,54 @@ gtf_queue_add(const GtfTaskRef *ref, TimestampTz now, XLogRecPtr flushed)
 			if (delayed_dropped && compare_due(ref, &delayed_cutoff) > 0)
 				return;
 		}
-		reserve(&delayed.refs, &delayed.size, delayed.count);
-		delayed.refs[delayed.count] = *ref;
-		sift_up(delayed.refs, delayed.count++, compare_due);
-		total++;
-		note_expiry(ref);
+		push_delayed(ref);
 		return;
 	}
 	add_ready(ref);
 }
 
 void
-gtf_queue_return(const GtfTaskRef *ref)
+gtf_queue_return(const GtfTaskRef *ref, TimestampTz now)
 {
 	/* it was in memory before: no cutoff applies */
-	gtf_queue_push(gtf_queue_owner(ref->owner), ref);
+	if (ref->due > now)
+		push_delayed(ref);
+	else
+		gtf_queue_push(gtf_queue_owner(ref->owner), ref);
 }
 
+/* A reference leaves its place when it is in the next: adding it may raise. */
 void
 gtf_queue_advance(TimestampTz now, XLogRecPtr flushed)
 {
-	int			kept = 0;
-	int			n = unflushed.count;
+	int			i = 0;
 
-	unflushed.count = 0;
-	total -= n;
-	for (int i = 0; i < n; i++)
+	while (i < unflushed.count)
 	{
 		GtfTaskRef	ref = unflushed.refs[i];
 
 		if (ref.lsn > flushed)
 		{
-			unflushed.refs[kept++] = ref;
-			total++;
+			i++;
+			continue;
 		}
-		else
-		{
-			ref.lsn = InvalidXLogRecPtr;
-			gtf_queue_add(&ref, now, flushed);
-		}
+		ref.lsn = InvalidXLogRecPtr;
+		gtf_queue_add(&ref, now, flushed);
+		unflushed.refs[i] = unflushed.refs[--unflushed.count];
+		total--;
 	}
-	unflushed.count = kept;
 
 	while (delayed.count > 0 && delayed.refs[0].due <= now)
 	{
 		GtfTaskRef	ref = delayed.refs[0];
 
-		heap_pop(&delayed.refs, &delayed.count, &delayed.size, compare_due);
-		total--;
 		add_ready(&ref);
+		/* unless it was dropped to make room for itself */
+		if (delayed.count > 0 && gtf_id_equal(&delayed.refs[0].id, &ref.id))
+		{
+			heap_pop(&delayed.refs, &delayed.count, &delayed.size, compare_due);
+			total--;
+		}
 	}
 }
 
@@ -492,7 +509,7 @@ gtf_queue_scan_ends(void)
 	held = false;
 }
 
-/* ---- ids seen during a scan ---- */
+/* ---- ids that a scan shall not take in again ---- */
 
 static void
 known_add_array(const GtfTaskRef *refs, int count)
@@ -508,8 +525,7 @@ gtf_queue_known_begin(void)
 	HASH_SEQ_STATUS status;
 	OwnerQueue *queue;
 
-	if (known)
-		hash_destroy(known);
+	gtf_queue_known_end();
 	ctl.keysize = sizeof(pg_uuid_t);
 	ctl.entrysize = sizeof(pg_uuid_t);
 	ctl.hcxt = queue_context;
@@ -523,23 +539,29 @@ gtf_queue_known_begin(void)
 }
 
 bool
+gtf_queue_known(const pg_uuid_t *id)
+{
+	return known != NULL && hash_search(known, id, HASH_FIND, NULL) != NULL;
+}
+
+void
 gtf_queue_known_add(const pg_uuid_t *id)
 {
-	bool		found;
+	(void) hash_search(known, id, HASH_ENTER, NULL);
+}
 
-	(void) hash_search(known, id, HASH_ENTER, &found);
-	return !found;
+bool
+gtf_queue_known_full(void)
+{
+	return hash_get_num_entries(known) >= capacity();
 }
 
 void
 gtf_queue_known_end(void)
 {
-	hash_destroy(known);
-	known = NULL;
-}
+	HTAB	   *table = known;
 
-bool
-gtf_queue_known_active(void)
-{
-	return known != NULL;
+	known = NULL;
+	if (table)
+		hash_destroy(table);
 }

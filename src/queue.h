@@ -43,8 +43,13 @@ extern void gtf_queue_init(MemoryContext context);
 extern void gtf_queue_add(const GtfTaskRef *ref, TimestampTz now,
 						  XLogRecPtr flushed);
 
-/* Back from a lane. */
-extern void gtf_queue_return(const GtfTaskRef *ref);
+/*
+ * Back from a lane, or from where it was to be ended.  Needs no memory if
+ * room was reserved before it was taken from the lane, or it was taken from
+ * memory.
+ */
+extern void gtf_queue_return(const GtfTaskRef *ref, TimestampTz now);
+extern void gtf_queue_reserve(OwnerQueue *queue, int n);
 
 /* Move what has become due or flushed to the ready heaps. */
 extern void gtf_queue_advance(TimestampTz now, XLogRecPtr flushed);
@@ -72,13 +77,15 @@ extern void gtf_queue_scan_starts(bool whole);
 extern void gtf_queue_scan_ends(void);
 
 /*
- * While a scan goes on, each task is taken in once: false if the id has been
- * seen.  Between begin and end all ids taken in are remembered.
+ * Ids that a scan shall not take in again: at its begin all in memory; who
+ * takes in one that the scan has yet to come to adds it, unless there are as
+ * many as fit into gtf.queue_memory: then the scan will take it in, too.
  */
 extern void gtf_queue_known_begin(void);
-extern bool gtf_queue_known_add(const pg_uuid_t *id);
+extern bool gtf_queue_known(const pg_uuid_t *id);
+extern void gtf_queue_known_add(const pg_uuid_t *id);
+extern bool gtf_queue_known_full(void);
 extern void gtf_queue_known_end(void);
-extern bool gtf_queue_known_active(void);
 
 extern OwnerQueue *gtf_queue_owner(Oid owner);	/* makes one */
 extern OwnerQueue **gtf_queue_owners(int *n);	/* all, palloc'd */

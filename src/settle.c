@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "dispatcher.h"
+#include "errors.h"
 #include "finish.h"
 #include "registry.h"
 #include "settings.h"
@@ -28,7 +29,58 @@
 
 #define EXPIRE_BATCH	500
 #define EXPIRE_INTERVAL_MS 50	/* a sweep looks at all of memory */
+#define BROKEN_RETRY_MS	1000
+#define BROKEN_TRIES	2		/* then it is no bad luck */
+#define START_TRIES		5		/* executors that may be lost before the body */
 #define CLEANUP_TRIES	2		/* executors that may be lost over it */
+
+/* What is done for one task, as an argument. */
+typedef struct Step
+{
+	Dispatcher *d;
+	GtfSlotInfo slot;			/* a lost one, or ... */
+	const pg_uuid_t *id;		/* ... a task without one, or ... */
+	const GtfRequest *request;
+	List	   *requests;		/* ... all of them, to be put ... */
+	MemoryContext context;		/* ... there, or ... */
+	const GtfTaskRef *ref;		/* ... a task that has not started */
+	int			sqlerrcode;
+	const char *message;
+	bool		done;
+	bool		not_started;
+} Step;
+
+/*
+ * An attempt that cannot be settled because something that belongs to its
+ * task is broken: it fails for good, and nothing more is read for that.
+ */
+static void
+settle_broken(const GtfTaskRef *ref, TimestampTz started_at, int worker,
+			  int sqlerrcode, const char *message)
+{
+	GtfOutcome	outcome = {0};
+	XLogRecPtr	lsn;
+	bool		written;
+
+	gtf_tx_begin();
+	outcome.task_id = ref->id;
+	outcome.attempt = ref->attempt;
+	outcome.status = GTF_FAILURE;
+	outcome.started_at = started_at;
+	outcome.ended_at = GetCurrentTimestamp();
+	outcome.worker = worker;
+	outcome.error_message = psprintf("executor lost, and the task is broken: %s",
+									 message);
+	outcome.exception_type = (char *) gtf_condition_name(sqlerrcode);
+	written = gtf_store_outcome_put(&outcome, true);
+	lsn = gtf_tx_commit(false);
+	if (written)
+		gtf_finish_tell(&outcome, lsn);
+
+	gtf_tx_begin();
+	gtf_store_live_delete_attempt(&ref->id, ref->attempt);
+	(void) gtf_tx_commit(false);
+}
 
 /*
  * One lost attempt: its outcome and what follows, in one transaction.
@@ -44,11 +96,23 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 	GtfTask    *task;
 	GtfLive		live;
 	XLogRecPtr	lsn;
+	XLogRecPtr	ended_lsn = InvalidXLogRecPtr;
 	bool		written = false;
+	const char *trouble;
+	int			sqlerrcode;
 
 	memset(next, 0, sizeof(GtfTaskRef));
+	trouble = gtf_dispatcher_gives_up(GTF_TROUBLE_SETTLE, &ref->id,
+									  BROKEN_TRIES, &sqlerrcode);
+	if (trouble)
+	{
+		settle_broken(ref, started_at, worker, sqlerrcode, trouble);
+		gtf_count(MyDatabaseId, GTF_COUNT_LOST, 1);
+		return;
+	}
+
 	gtf_tx_begin();
-	task = gtf_store_task_fetch(&ref->id, (ItemPointer) &ref->tid);
+	task = gtf_store_task_head(&ref->id);
 	if (task)
 	{
 		outcome.task_id = ref->id;
@@ -75,17 +139,17 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 		if (gtf_store_live_get(&ref->id, &live))
 		{
 			if (live.attempt == ref->attempt)
-				gtf_store_live_delete(&ref->id);
+				gtf_store_live_delete_attempt(&ref->id, ref->attempt);
 			else if (live.state == GTF_LIVE_WAITING && live.attempt > ref->attempt)
 			{
 				/* and it did not get to hand over the next attempt */
 				*next = *ref;
 				next->attempt = live.attempt;
 				next->due = live.since;
-				next->lsn = GetXLogInsertRecPtr();
 				next->flags |= GTF_REF_HAS_LIVE;
 			}
 		}
+		(void) gtf_store_outcome_head(&ref->id, &ended_lsn);
 	}
 	lsn = gtf_tx_commit(false);
 
@@ -103,8 +167,10 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 	else if (task && next->attempt == 0)
 	{
 		/* the executor may have died between its commit and telling so */
-		gtf_finish_tell(&outcome, GetXLogInsertRecPtr());
+		gtf_finish_tell(&outcome, ended_lsn);
 	}
+	else
+		next->lsn = ended_lsn;
 }
 
 /*
@@ -188,46 +254,75 @@ gtf_settle_no_room(Dispatcher *d)
 	gtf_dispatcher_look_at(d, d->now);
 }
 
+/* What a lost slot held is in the next place before the slot is free. */
+static void
+settle_slot(void *arg)
+{
+	Step	   *step = arg;
+	Dispatcher *d = step->d;
+	GtfSlotInfo *info = &step->slot;
+
+	if (info->ref.flags & GTF_REF_CLEANUP)
+	{
+		/* it was cleaning up after another one */
+		gtf_kept_return(info->index, &info->ref.id);
+	}
+	else if (info->body_running)
+	{
+		GtfTaskRef	next;
+
+		if (cleaning_up(d, info))
+			return;
+		settle_attempt(&info->ref, info->started_at, info->last_pid,
+					   info, info->abort_cause, &next);
+		if (next.attempt > 0)
+			gtf_queue_add(&next, d->now, d->flushed);
+	}
+	else
+	{
+		/* it had not begun: the same attempt again, but not for ever */
+		GtfTaskRef	ref = info->ref;
+		int			n = gtf_dispatcher_failures(GTF_TROUBLE_START, &ref.id);
+
+		if (n > 1)
+			ref.due = TimestampTzPlusMilliseconds(d->now, BROKEN_RETRY_MS);
+		if (n < START_TRIES)
+			gtf_queue_add(&ref, d->now, d->flushed);
+		else
+			step->not_started = true;
+	}
+	gtf_slot_free_lost(info->index, info->generation);
+	gtf_dispatcher_look_at(d, d->now);
+}
+
 void
 gtf_settle_lost(Dispatcher *d)
 {
-	GtfSlotInfo info;
+	static Step step;
 
+	step.d = d;
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
-		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId ||
-			info.state != GTF_SLOT_LOST)
+		if (!gtf_slot_info(i, &step.slot) ||
+			step.slot.database != MyDatabaseId ||
+			step.slot.state != GTF_SLOT_LOST)
 			continue;
-		if (info.ref.flags & GTF_REF_CLEANUP)
+		step.not_started = false;
+		if (!gtf_dispatcher_try(d, GTF_TROUBLE_SETTLE, &step.slot.ref.id,
+								settle_slot, &step) ||
+			!step.not_started)
+			continue;
+		PG_TRY();
 		{
-			/* it was cleaning up after another one */
-			gtf_kept_return(i, &info.ref.id);
-			gtf_slot_free_lost(i, info.generation);
-			gtf_dispatcher_look_at(d, d->now);
+			gtf_settle_fail(d, &step.slot.ref, 1, ERRCODE_INTERNAL_ERROR,
+							"executors were lost before the task could begin");
 		}
-		else if (info.body_running)
+		PG_CATCH();
 		{
-			GtfTaskRef	next;
-
-			if (cleaning_up(d, &info))
-				continue;
-
-			settle_attempt(&info.ref, info.started_at, info.last_pid,
-						   &info, info.abort_cause, &next);
-			gtf_slot_free_lost(i, info.generation);
-			if (next.attempt > 0)
-			{
-				gtf_queue_add(&next, d->now, d->flushed);
-				gtf_dispatcher_look_at(d, d->now);
-			}
+			gtf_queue_return(&step.slot.ref, d->now);
+			PG_RE_THROW();
 		}
-		else
-		{
-			/* it had not begun: the same attempt again */
-			gtf_slot_free_lost(i, info.generation);
-			gtf_queue_add(&info.ref, d->now, d->flushed);
-			gtf_dispatcher_look_at(d, d->now);
-		}
+		PG_END_TRY();
 	}
 }
 
@@ -327,7 +422,7 @@ resolve_request(const GtfRequest *request)
 	gtf_tx_begin();
 	last = gtf_store_outcome_head(&request->task_id, NULL);
 	if ((last && gtf_status_is_final(last->status)) ||
-		gtf_store_task_fetch(&request->task_id, NULL) == NULL)
+		gtf_store_task_head(&request->task_id) == NULL)
 		gone = gtf_store_request_delete(&request->task_id);
 	else
 		ended = gtf_finish_cancelled(&request->task_id,
@@ -344,13 +439,32 @@ resolve_request(const GtfRequest *request)
 	return ended || gone;
 }
 
+static void
+request_step(void *arg)
+{
+	Step	   *step = arg;
+
+	step->done = resolve_request(step->request);
+}
+
+static void
+list_requests(void *arg)
+{
+	Step	   *step = arg;
+
+	gtf_tx_begin();
+	MemoryContextSwitchTo(step->context);
+	step->requests = gtf_store_request_all();
+	(void) gtf_tx_commit(false);
+}
+
 void
 gtf_settle_requests(Dispatcher *d)
 {
 	static TimestampTz look_again = 0;
-	List	   *requests;
+	static const pg_uuid_t all = {{0}};
+	static Step step;
 	ListCell   *lc;
-	MemoryContext context = CurrentMemoryContext;
 	bool		left = false;
 
 	if (!gtf_requests_take(d->db))
@@ -365,17 +479,17 @@ gtf_settle_requests(Dispatcher *d)
 	}
 	/* should what follows raise an error */
 	look_again = TimestampTzPlusMilliseconds(d->now, 200);
-	gtf_tx_begin();
-	MemoryContextSwitchTo(context);
-	requests = gtf_store_request_all();
-	(void) gtf_tx_commit(false);
-	MemoryContextSwitchTo(context);
+	step.requests = NIL;
+	step.context = CurrentMemoryContext;
+	if (!gtf_dispatcher_try(d, GTF_TROUBLE_REQUEST, &all, list_requests, &step))
+		left = true;
 
-	foreach(lc, requests)
+	foreach(lc, step.requests)
 	{
-		if (!resolve_request(lfirst(lc)))
+		step.request = lfirst(lc);
+		if (!gtf_dispatcher_try(d, GTF_TROUBLE_REQUEST, &step.request->task_id,
+								request_step, &step) || !step.done)
 			left = true;
-		MemoryContextSwitchTo(context);
 	}
 	if (left)
 		gtf_dispatcher_look_at(d, look_again);
@@ -383,82 +497,133 @@ gtf_settle_requests(Dispatcher *d)
 		look_again = 0;
 }
 
+/* One row of gtf.live that no slot stands for. */
+static void
+live_step(void *arg)
+{
+	Step	   *step = arg;
+	Dispatcher *d = step->d;
+	GtfLive		live;
+	GtfTask    *task;
+	GtfTaskRef	ref = {0};
+	TransactionId xid;
+
+	ref.id = *step->id;
+	gtf_tx_begin();
+	/* the row first: who writes it has a slot before, and ends after */
+	if (!gtf_store_live_get(&ref.id, &live) ||
+		gtf_slot_find(&ref.id, &step->slot))
+	{
+		(void) gtf_tx_commit(false);
+		return;
+	}
+	task = gtf_store_task_head(&ref.id);
+	if (task == NULL ||
+		gtf_store_outcome_probe(&ref.id, live.attempt, &xid) == GTF_PROBE_EXISTS)
+	{
+		/* if it is still that attempt */
+		gtf_store_live_delete_attempt(&ref.id, live.attempt);
+		(void) gtf_tx_commit(false);
+		return;
+	}
+	ref.tid = task->tid;
+	ref.owner = task->owner;
+	ref.type_version = task->type_version;
+	ref.priority = task->priority;
+	/* gtf_retry() after the expiry overrides it */
+	if (live.since < task->expires_at)
+		ref.expires_at = task->expires_at;
+	(void) gtf_tx_commit(false);
+
+	ref.attempt = live.attempt;
+	ref.due = live.since;
+	ref.flags = GTF_REF_HAS_LIVE;
+	if (live.state == GTF_LIVE_RUNNING)
+	{
+		GtfTaskRef	next;
+
+		settle_attempt(&ref, live.since, live.worker, NULL,
+					   GTF_CAUSE_NONE, &next);
+		ref = next;
+	}
+	if (ref.attempt > 0)
+	{
+		/* lost or failed before: let it not crash us unseen */
+		ref.flags |= GTF_REF_DURABLE_START;
+		gtf_queue_add(&ref, d->now, d->flushed);
+	}
+}
+
+/* Not even the row can be read. */
+static void
+live_unread_step(void *arg)
+{
+	Step	   *step = arg;
+	GtfTaskRef	ref = {0};
+	GtfOutcome *last;
+	bool		ended;
+
+	ref.id = *step->id;
+	gtf_tx_begin();
+	last = gtf_store_outcome_head(&ref.id, NULL);
+	ended = last != NULL && gtf_status_is_final(last->status);
+	ref.attempt = last ? last->attempt + 1 : 1;
+	(void) gtf_tx_commit(false);
+	if (!ended)
+		settle_broken(&ref, 0, 0, step->sqlerrcode, step->message);
+}
+
 void
 gtf_settle_live(Dispatcher *d)
 {
-	List	   *all;
-	ListCell   *lc;
+	static Step step;
+	pg_uuid_t  *ids;
+	int			n;
+	bool		left = false;
 	MemoryContext context = CurrentMemoryContext;
 
 	gtf_tx_begin();
 	MemoryContextSwitchTo(context);
-	all = gtf_store_live_all();
+	ids = gtf_store_live_ids(&n);
 	(void) gtf_tx_commit(false);
-	MemoryContextSwitchTo(context);
 
-	foreach(lc, all)
+	step.d = d;
+	for (int i = 0; i < n; i++)
 	{
-		GtfLive    *live = lfirst(lc);
 		GtfSlotInfo info;
-		GtfTask    *task;
-		GtfTaskRef	ref = {0};
-		TransactionId xid;
-		bool		ended;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!gtf_queue_known_add(&live->task_id))
+		/* waiting in memory, or with an executor */
+		if (gtf_queue_known(&ids[i]) || gtf_slot_find(&ids[i], &info))
 			continue;
-		/* with an executor */
-		if (gtf_slot_find(&live->task_id, &info))
-			continue;
-
-		gtf_tx_begin();
-		MemoryContextSwitchTo(context);
-		task = gtf_store_task_fetch(&live->task_id, NULL);
-		ended = task == NULL ||
-			gtf_store_outcome_probe(&live->task_id, live->attempt, &xid) == GTF_PROBE_EXISTS;
-		if (ended)
-			gtf_store_live_delete(&live->task_id);
-		(void) gtf_tx_commit(false);
-		MemoryContextSwitchTo(context);
-		if (ended)
-			continue;
-
-		ref.id = task->id;
-		ref.tid = task->tid;
-		ref.owner = task->owner;
-		ref.type_version = task->type_version;
-		ref.priority = task->priority;
-		/* gtf_retry() after the expiry overrides it */
-		if (live->since < task->expires_at)
-			ref.expires_at = task->expires_at;
-		ref.attempt = live->attempt;
-		ref.due = live->since;
-		ref.flags = GTF_REF_HAS_LIVE;
-		if (live->state == GTF_LIVE_RUNNING)
+		step.id = &ids[i];
+		if (!gtf_dispatcher_try(d, GTF_TROUBLE_SETTLE, &ids[i], live_step, &step))
 		{
-			GtfTaskRef	next;
+			/* not to be found by the scan, as if it had never started */
+			gtf_queue_known_add(&ids[i]);
+			left = true;
 
-			settle_attempt(&ref, live->since, live->worker, NULL,
-						   GTF_CAUSE_NONE, &next);
-			ref = next;
-		}
-		if (ref.attempt > 0)
-		{
-			/* lost or failed before: let it not crash us unseen */
-			ref.flags |= GTF_REF_DURABLE_START;
-			gtf_queue_add(&ref, d->now, d->flushed);
+			step.message = gtf_dispatcher_gives_up(GTF_TROUBLE_SETTLE, &ids[i],
+												   BROKEN_TRIES + 1,
+												   &step.sqlerrcode);
+			if (step.message)
+				(void) gtf_dispatcher_try(d, GTF_TROUBLE_END, &ids[i],
+										  live_unread_step, &step);
 		}
 	}
+	pfree(ids);
+	d->live_again = left ? TimestampTzPlusMilliseconds(d->now, 1000) : 0;
 }
 
 /*
  * End tasks that have not started: as failures with this error, or as
  * expired when message is NULL.  Those that a transaction is about to cancel
- * are left to a later round.
+ * are left to a later round.  unread: nothing is read of the task, so
+ * that it can be broken.
  */
 static void
-end_unstarted(const GtfTaskRef *refs, int n, int sqlerrcode, const char *message)
+end_together(const GtfTaskRef *refs, int n, int sqlerrcode,
+			 const char *message, bool unread)
 {
 	GtfOutcome *outcomes = palloc0(n * sizeof(GtfOutcome));
 	GtfProbe   *found = palloc0(n * sizeof(GtfProbe));
@@ -478,7 +643,7 @@ end_unstarted(const GtfTaskRef *refs, int n, int sqlerrcode, const char *message
 		/* a scan has met it on its way, and it has started since */
 		if (gtf_slot_find(&refs[i].id, &slot))
 			continue;
-		if (gtf_store_task_fetch(&refs[i].id, (ItemPointer) &refs[i].tid) == NULL)
+		if (!unread && gtf_store_task_head(&refs[i].id) == NULL)
 			continue;
 		outcomes[i].task_id = refs[i].id;
 		outcomes[i].attempt = refs[i].attempt;
@@ -494,7 +659,13 @@ end_unstarted(const GtfTaskRef *refs, int n, int sqlerrcode, const char *message
 			outcomes[i].error_message = (char *) message;
 			outcomes[i].exception_type = (char *) gtf_condition_name(sqlerrcode);
 		}
-		found[i] = gtf_finish_unstarted(&outcomes[i]);
+		if (!unread)
+			found[i] = gtf_finish_unstarted(&outcomes[i]);
+		else
+		{
+			found[i] = gtf_store_outcome_try(&outcomes[i]);
+			gtf_store_live_delete_attempt(&refs[i].id, refs[i].attempt);
+		}
 	}
 	lsn = gtf_tx_commit(false);
 	for (int i = 0; i < n; i++)
@@ -514,11 +685,70 @@ end_unstarted(const GtfTaskRef *refs, int n, int sqlerrcode, const char *message
 	pfree(found);
 }
 
+static void
+end_step(void *arg)
+{
+	Step	   *step = arg;
+
+	end_together(step->ref, 1, step->sqlerrcode, step->message, false);
+}
+
+static void
+end_unread_step(void *arg)
+{
+	Step	   *step = arg;
+
+	end_together(step->ref, 1, step->sqlerrcode, step->message, true);
+}
+
+/* One that is broken does not keep the others from being ended. */
+static void
+end_unstarted(Dispatcher *d, const GtfTaskRef *refs, int n,
+			  int sqlerrcode, const char *message)
+{
+	static Step step;
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool ok = true;
+
+	PG_TRY();
+	{
+		end_together(refs, n, sqlerrcode, message, false);
+	}
+	PG_CATCH();
+	{
+		if (gtf_error_is_transient(geterrcode()))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		gtf_worker_recover(false);
+		ok = false;
+	}
+	PG_END_TRY();
+	if (ok)
+		return;
+
+	step.sqlerrcode = sqlerrcode;
+	step.message = message;
+	for (int i = 0; i < n; i++)
+	{
+		step.ref = &refs[i];
+		if (!gtf_dispatcher_try(d, GTF_TROUBLE_SETTLE, &refs[i].id,
+								end_step, &step) &&
+			!gtf_dispatcher_try(d, GTF_TROUBLE_END, &refs[i].id,
+								end_unread_step, &step))
+		{
+			GtfTaskRef	ref = refs[i];
+
+			ref.due = TimestampTzPlusMilliseconds(d->now, BROKEN_RETRY_MS);
+			gtf_queue_add(&ref, d->now, d->flushed);
+		}
+	}
+}
+
 void
-gtf_settle_fail(const GtfTaskRef *refs, int n, int sqlerrcode,
+gtf_settle_fail(Dispatcher *d, const GtfTaskRef *refs, int n, int sqlerrcode,
 				const char *message)
 {
-	end_unstarted(refs, n, sqlerrcode, message);
+	end_unstarted(d, refs, n, sqlerrcode, message);
 	gtf_count(MyDatabaseId, GTF_COUNT_FAILED, n);
 }
 
@@ -544,12 +774,12 @@ gtf_settle_expired(Dispatcher *d)
 		n = gtf_queue_take_expired(d->now, refs, EXPIRE_BATCH);
 		PG_TRY();
 		{
-			end_unstarted(refs, n, 0, NULL);
+			end_unstarted(d, refs, n, 0, NULL);
 		}
 		PG_CATCH();
 		{
 			for (int i = 0; i < n; i++)
-				gtf_queue_return(&refs[i]);
+				gtf_queue_return(&refs[i], d->now);
 			PG_RE_THROW();
 		}
 		PG_END_TRY();

@@ -451,12 +451,13 @@ typedef struct IdStream
 	Buffer		vmbuffer;
 	pg_uuid_t	after;			/* the scan key points here */
 	pg_uuid_t	id;
+	pg_uuid_t  *reading;		/* the same before the heap is visited */
 	bool		done;
 } IdStream;
 
 static void
 stream_open(IdStream *stream, const char *table, const char *index,
-			const pg_uuid_t *after, Snapshot snapshot)
+			const pg_uuid_t *after, pg_uuid_t *reading, Snapshot snapshot)
 {
 	ScanKeyData key;
 
@@ -466,6 +467,7 @@ stream_open(IdStream *stream, const char *table, const char *index,
 	stream->vmbuffer = InvalidBuffer;
 	stream->done = false;
 	stream->after = *after;
+	stream->reading = reading;
 	stream->scan = gtf_index_beginscan(stream->rel, stream->index, snapshot, 1);
 	stream->scan->xs_want_itup = true;
 	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_UUID_GT,
@@ -482,6 +484,11 @@ stream_next(IdStream *stream)
 	{
 		bool		isnull;
 
+		stream->id = *DatumGetUUIDP(index_getattr(stream->scan->xs_itup, 1,
+												  stream->scan->xs_itupdesc,
+												  &isnull));
+		if (stream->reading)
+			*stream->reading = stream->id;
 		if (!VM_ALL_VISIBLE(stream->rel, ItemPointerGetBlockNumber(tid),
 							&stream->vmbuffer))
 		{
@@ -489,9 +496,6 @@ stream_next(IdStream *stream)
 				continue;
 			ExecClearTuple(stream->slot);
 		}
-		stream->id = *DatumGetUUIDP(index_getattr(stream->scan->xs_itup, 1,
-												  stream->scan->xs_itupdesc,
-												  &isnull));
 		return true;
 	}
 	stream->done = true;
@@ -519,9 +523,11 @@ gtf_store_scan_pending(GtfScan *scan, int max_rows,
 	int			rows = 0;
 	int			n = 0;
 
-	stream_open(&tasks, "tasks", "tasks_pkey", &scan->after, snapshot);
-	stream_open(&outcomes, "outcomes", "outcomes_pkey", &scan->after, snapshot);
-	(void) stream_next(&outcomes);
+	scan->reading = scan->after;
+	stream_open(&tasks, "tasks", "tasks_pkey", &scan->after, &scan->reading,
+				snapshot);
+	stream_open(&outcomes, "outcomes", "outcomes_pkey", &scan->after, NULL,
+				snapshot);
 
 	while (rows++ < max_rows && n < max_refs)
 	{
@@ -531,6 +537,8 @@ gtf_store_scan_pending(GtfScan *scan, int max_rows,
 			break;
 		}
 		scan->after = tasks.id;
+		if (rows == 1)
+			(void) stream_next(&outcomes);
 		while (!outcomes.done && gtf_id_compare(&outcomes.id, &tasks.id) < 0)
 			(void) stream_next(&outcomes);
 		if (!outcomes.done && gtf_id_equal(&outcomes.id, &tasks.id))

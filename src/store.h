@@ -67,6 +67,8 @@ extern bool gtf_store_last_id(pg_uuid_t *id);
 typedef struct GtfScan
 {
 	pg_uuid_t	after;			/* continue above this id */
+	pg_uuid_t	reading;		/* the task that an error has to do with, if it
+								 * is above that */
 	List	   *homes;			/* only tasks of these, see gtf_store_homes */
 	bool		finished;
 } GtfScan;
@@ -176,9 +178,16 @@ extern bool gtf_store_live_fetch(const pg_uuid_t *id, GtfLive *live);
  * not there.  The payload stays as it is unless there is one in *live.
  */
 extern bool gtf_store_live_report(const GtfLive *live);
-extern void gtf_store_live_delete(const pg_uuid_t *id); /* fine if there is
-														 * none */
-extern List *gtf_store_live_all(void);	/* of GtfLive *, without payloads */
+
+/* Fine if there is none; the other one leaves those of other attempts alone. */
+extern void gtf_store_live_delete(const pg_uuid_t *id);
+extern void gtf_store_live_delete_attempt(const pg_uuid_t *id, int32 attempt);
+
+/*
+ * The tasks that have a row, in order, and maybe some that have none any
+ * more: the rows are not visited.
+ */
+extern pg_uuid_t *gtf_store_live_ids(int *n);
 
 /* ---- gtf.abort_requests: until the attempt has ended ---- */
 typedef struct GtfRequest

@@ -109,18 +109,31 @@ gtf_store_live_fetch(const pg_uuid_t *id, GtfLive *live)
 	return live_find(id, live, true, &tid);
 }
 
-void
-gtf_store_live_delete(const pg_uuid_t *id)
+static void
+live_delete(const pg_uuid_t *id, int32 attempt)
 {
 	GtfLive		live;
 	ItemPointerData tid;
 	Relation	rel;
 
-	if (!live_find(id, &live, false, &tid))
+	if (!live_find(id, &live, false, &tid) ||
+		(attempt > 0 && live.attempt != attempt))
 		return;
 	rel = table_open(gtf_store_relid("live"), RowExclusiveLock);
 	simple_heap_delete(rel, &tid);
 	table_close(rel, NoLock);
+}
+
+void
+gtf_store_live_delete(const pg_uuid_t *id)
+{
+	live_delete(id, 0);
+}
+
+void
+gtf_store_live_delete_attempt(const pg_uuid_t *id, int32 attempt)
+{
+	live_delete(id, attempt);
 }
 
 /* Set the columns of a report; a missing payload is left as it is. */
@@ -217,27 +230,39 @@ gtf_store_live_report(const GtfLive *live)
 	return true;
 }
 
-List *
-gtf_store_live_all(void)
+pg_uuid_t *
+gtf_store_live_ids(int *n)
 {
 	Relation	rel = table_open(gtf_store_relid("live"), AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	List	   *result = NIL;
+	Relation	index = index_open(gtf_store_relid("live_pkey"), AccessShareLock);
+	IndexScanDesc scan = gtf_index_beginscan(rel, index, SnapshotAny, 0);
+	int			size = 64;
+	pg_uuid_t  *ids = palloc(size * sizeof(pg_uuid_t));
 
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	*n = 0;
+	scan->xs_want_itup = true;
+	index_rescan(scan, NULL, 0, NULL, 0);
+	while (index_getnext_tid(scan, ForwardScanDirection) != NULL)
 	{
-		GtfLive    *live = palloc(sizeof(GtfLive));
+		bool		isnull;
+		pg_uuid_t  *id = DatumGetUUIDP(index_getattr(scan->xs_itup, 1,
+													 scan->xs_itupdesc,
+													 &isnull));
 
-		live_from_slot(slot, live, false);
-		result = lappend(result, live);
+		/* former versions of a row are there, too */
+		if (*n > 0 && gtf_id_equal(&ids[*n - 1], id))
+			continue;
+		if (*n == size)
+		{
+			size *= 2;
+			ids = repalloc_huge(ids, (Size) size * sizeof(pg_uuid_t));
+		}
+		ids[(*n)++] = *id;
 	}
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	ExecDropSingleTupleTableSlot(slot);
+	index_endscan(scan);
+	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
-	return result;
+	return ids;
 }
 
 static void

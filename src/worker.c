@@ -195,18 +195,8 @@ gtf_worker_guarded(void (*tick) (void *), void *arg, MemoryContext scratch)
 	}
 	PG_CATCH();
 	{
-		HOLD_INTERRUPTS();
-		disable_all_timeouts(false);
-		QueryCancelPending = false;
 		MemoryContextSwitchTo(scratch);
-		EmitErrorReport();
-		AbortOutOfAnyTransaction();
-		LWLockReleaseAll();
-		ConditionVariableCancelSleep();
-		pgstat_report_wait_end();
-		pgstat_report_activity(STATE_IDLE, NULL);
-		FlushErrorState();
-		RESUME_INTERRUPTS();
+		gtf_worker_recover(true);
 		ok = false;
 	}
 	PG_END_TRY();
@@ -216,8 +206,44 @@ gtf_worker_guarded(void (*tick) (void *), void *arg, MemoryContext scratch)
 }
 
 void
+gtf_worker_recover(bool report)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	HOLD_INTERRUPTS();
+	disable_all_timeouts(false);
+	QueryCancelPending = false;
+	if (report)
+		EmitErrorReport();
+	AbortOutOfAnyTransaction();
+	LWLockReleaseAll();
+	ConditionVariableCancelSleep();
+	pgstat_report_wait_end();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(context);
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+}
+
+void
+gtf_worker_pause(long ms)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+
+	while (ms > 0 && !stop_requested)
+	{
+		(void) gtf_worker_wait(ms);
+		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+	}
+}
+
+/* The memory context that a transaction was begun in. */
+static MemoryContext tx_context = NULL;
+
+void
 gtf_tx_begin(void)
 {
+	tx_context = CurrentMemoryContext;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -227,6 +253,7 @@ XLogRecPtr
 gtf_tx_commit(bool durable)
 {
 	int			save = synchronous_commit;
+	MemoryContext context = tx_context;
 	bool		wrote = TransactionIdIsValid(GetTopTransactionIdIfAny());
 
 	if (ActiveSnapshotSet())
@@ -244,6 +271,7 @@ gtf_tx_commit(bool durable)
 		synchronous_commit = save;
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(context);
 	return wrote ? XactLastCommitEnd : InvalidXLogRecPtr;
 }
 

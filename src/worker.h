@@ -66,9 +66,18 @@ extern bool gtf_worker_guarded(void (*tick) (void *), void *arg,
 							   MemoryContext scratch);
 
 /*
+ * In a PG_CATCH() block outside of any transaction bracket, in a memory
+ * context that stays: report the error if wanted, roll back, go on.
+ */
+extern void gtf_worker_recover(bool report);
+
+/* Sleep that long, whatever happens, unless the process shall stop. */
+extern void gtf_worker_pause(long ms);
+
+/*
  * Transaction bracket.  With a snapshot pushed; asynchronous commit unless
  * durable.  Returns the end of the commit record (InvalidXLogRecPtr if
- * nothing was written).
+ * nothing was written), in the memory context that begin was called in.
  */
 extern void gtf_tx_begin(void);
 extern XLogRecPtr gtf_tx_commit(bool durable);

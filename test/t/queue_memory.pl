@@ -6,6 +6,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use GtfTest;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 # room for about 900 tasks, and one executor so that there is an order
@@ -123,6 +124,19 @@ switch_on('on');
 none_active();
 is($node->safe_psql('postgres', $in_order), '3001|3001|0',
 	'a small scan does not stand for a large one');
+
+# what a scan remembers is bounded, too
+$node->safe_psql(
+	'postgres', q{
+	SELECT count(gtf_submit('note', delay => '1 day')) FROM generate_series(1, 20000)});
+$node->restart;
+my $dispatcher = worker_pid($node, 'dispatcher');
+is(outcome($node, submit($node, q{'note'})), 'success|1', 'the table is read');
+my $offset = log_offset($node);
+$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($dispatcher)");
+until_log($node, qr/\[\d+\] LOG:  Grand total: /, $offset);
+my ($known) = slurp_file($node->logfile, $offset) =~ /gtf known tasks: (\d+) total/;
+cmp_ok($known // 0, '<', 200_000, 'without remembering all it has met');
 
 $node->stop;
 done_testing();
