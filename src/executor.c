@@ -444,7 +444,7 @@ write_not_started(Run *run, GtfOutcome *outcome)
 static void
 report_running(const Run *run)
 {
-	char		activity[NAMEDATALEN * 2];
+	char		activity[64 + GTF_TYPE_NAME_MAX];
 
 	snprintf(activity, sizeof(activity), "gtf task %s: %s",
 			 gtf_id_text(&run->ref.id), run->type->name);
@@ -853,6 +853,9 @@ gtf_executor_main(Datum arg)
 				break;
 			continue;
 		}
+
+		if (gtf_slot_should_retire())
+			break;
 
 		now = GetCurrentTimestamp();
 		if (!idle)

@@ -7,11 +7,18 @@
  * between owners by starting and retiring processes.  For an owner with work
  * that waits, an idle executor of somebody else is retired at once; for one
  * who has no executor at all (a hungry one), a busy executor, too, after its
- * current task: one of the owner who has most.  What becomes free goes to the
- * owner who has been hungry longest.
+ * current task: whichever comes first of the owner who has most, since another
+ * one may be busy for hours.  If that takes long, of any owner.  What becomes
+ * free goes to the owner who has been hungry longest.
+ *
+ * The server's worker slots and gtf's slots are shared between databases: when
+ * none is free, idle executors of other owners and then of other databases are
+ * asked to leave.
  *
  * Nothing here waits for a child.  A process that did not come up is found
- * by its handle; what it said in its FATAL is in its slot.
+ * by its handle; what it said in its FATAL is in its slot.  One that has left
+ * its slot holds a worker slot until the postmaster has seen its end, which
+ * then sets our latch.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,25 +37,32 @@
 #include "worker.h"
 
 #define HUNGRY_MS			20	/* before a busy executor is retired */
+#define VERY_HUNGRY_MS		500 /* ... of whoever has one */
 #define MAX_START_FAILURES	3
 #define FAIL_BATCH			500
 #define SHORTAGE_RETRY_MS	1000
+#define LEAVING_MS			20	/* between two looks at those who make room */
+#define MAX_LEAVING_MS		1000
 #define UNATTACHED_MS		30000
 #define TAKE_IDLE_MS		100 /* between two looks at others' idle ones */
 
-/* A process that was started and has not taken a task yet. */
+/* A process of ours, by slot. */
 typedef struct Launch
 {
 	BackgroundWorkerHandle *handle; /* NULL = none */
 	uint32		generation;
 	Oid			owner;
+	bool		ready;			/* it has come up */
 } Launch;
 
 static MemoryContext pool_context;
 static int	my_db;
 static Launch *launches;
+static List *leaving = NIL;		/* handles of processes without a slot */
+static TimestampTz leaving_since = 0;	/* we wait for room since then */
 static bool shortage_reported = false;
 static bool shortage_now;		/* in this round */
+static int	shortage_tries = 0;
 static TimestampTz shortage_until = 0;
 
 void
@@ -58,6 +72,7 @@ gtf_pool_init(MemoryContext context, int db)
 	my_db = db;
 	launches = MemoryContextAllocZero(context,
 									  gtf_slot_count() * sizeof(Launch));
+	gtf_db_set_ceiling(db, 0);
 }
 
 void
@@ -238,7 +253,7 @@ launch(Dispatcher *d, OwnerQueue *queue, bool can_login, bool is_superuser)
 
 	old = MemoryContextSwitchTo(pool_context);
 	if (launches[slot].handle)
-		pfree(launches[slot].handle);
+		leaving = lappend(leaving, launches[slot].handle);
 	launches[slot].handle = NULL;
 	if (!gtf_worker_start(GTF_WORKER_EXECUTOR, MyDatabaseId, Int32GetDatum(slot),
 						  &start, sizeof(start), &launches[slot].handle))
@@ -251,6 +266,7 @@ launch(Dispatcher *d, OwnerQueue *queue, bool can_login, bool is_superuser)
 	MemoryContextSwitchTo(old);
 	launches[slot].generation = start.generation;
 	launches[slot].owner = queue->owner;
+	launches[slot].ready = false;
 	queue->executors++;
 	queue->launching++;
 	return true;
@@ -272,12 +288,23 @@ is_transient(int sqlerrcode)
 static void
 watch_launches(Dispatcher *d)
 {
+	ListCell   *lc;
+	pid_t		pid;
+
+	foreach(lc, leaving)
+	{
+		if (GetBackgroundWorkerPid(lfirst(lc), &pid) == BGWH_STOPPED)
+		{
+			shortage_until = 0;
+			pfree(lfirst(lc));
+			leaving = foreach_delete_current(leaving, lc);
+		}
+	}
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
 		Launch	   *l = &launches[i];
 		GtfSlotInfo info;
 		bool		alive;
-		pid_t		pid;
 		OwnerQueue *queue;
 
 		alive = gtf_slot_info(i, &info);
@@ -290,22 +317,22 @@ watch_launches(Dispatcher *d)
 				(void) gtf_slot_release_unattached(i, info.generation);
 			continue;
 		}
-		queue = gtf_queue_owner(l->owner);
-		if (alive && info.generation == l->generation &&
+		if (!l->ready && alive && info.generation == l->generation &&
 			info.state != GTF_SLOT_LAUNCHING)
 		{
+			queue = gtf_queue_owner(l->owner);
 			queue->start_failures = 0;
 			queue->start_not_before = 0;
-			pfree(l->handle);
-			l->handle = NULL;
-			continue;
+			l->ready = true;
 		}
 		if (GetBackgroundWorkerPid(l->handle, &pid) != BGWH_STOPPED)
 			continue;
 
-		/* gone: before it took anything, or after a short life */
+		/* gone: before it was ready, or after a life of any length */
+		shortage_until = 0;
 		pfree(l->handle);
 		l->handle = NULL;
+		queue = gtf_queue_owner(l->owner);
 		if (alive && info.generation == l->generation &&
 			gtf_slot_release_unattached(i, l->generation))
 		{
@@ -348,16 +375,19 @@ report_shortage(Dispatcher *d)
 				 errhint("Raise max_worker_processes, or gtf.max_slots.")));
 	shortage_reported = true;
 	shortage_now = true;
+	shortage_tries++;
+	leaving_since = 0;
 	shortage_until = TimestampTzPlusMilliseconds(d->now, SHORTAGE_RETRY_MS);
 	gtf_dispatcher_look_at(d, shortage_until);
 }
 
 /*
- * Retire one executor, to make room for a hungry owner or (NULL) because
- * there are too many.  True if one is on its way out.
+ * Retire one executor: an idle one of another owner than the hungry one, or,
+ * with busy_too and NULL, any because there are too many.  True if one is on
+ * its way out.
  */
 static bool
-retire_one(Dispatcher *d, const OwnerQueue *hungry, bool busy_too)
+retire_one(const OwnerQueue *hungry, bool busy_too)
 {
 	GtfSlotInfo info;
 	int			victim = -1;
@@ -374,7 +404,7 @@ retire_one(Dispatcher *d, const OwnerQueue *hungry, bool busy_too)
 			continue;
 		if (info.retiring)
 		{
-			if (hungry)
+			if (hungry && info.state == GTF_SLOT_IDLE)
 				return true;
 			continue;
 		}
@@ -401,6 +431,77 @@ retire_one(Dispatcher *d, const OwnerQueue *hungry, bool busy_too)
 	return true;
 }
 
+/*
+ * Mark the lanes whose owners are to give up one executor for a hungry one:
+ * those with at least so many executors.  0: no lane.
+ */
+static void
+mark_lanes(const OwnerQueue *hungry, int executors)
+{
+	int			n;
+	OwnerQueue **owners = gtf_queue_owners(&n);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (owners[i]->lane >= 0)
+			gtf_lane_give_up(owners[i]->lane,
+							 executors > 0 && owners[i] != hungry &&
+							 owners[i]->executors >= executors);
+	}
+	pfree(owners);
+}
+
+/* Have others make room for the executor of this owner, if it has none. */
+static void
+feed_hungry(Dispatcher *d, const OwnerQueue *hungry)
+{
+	int			n;
+	OwnerQueue **owners;
+	int			most = 0;
+
+	if (hungry == NULL ||
+		!TimestampDifferenceExceeds(hungry->hungry_since, d->now, HUNGRY_MS))
+	{
+		mark_lanes(NULL, 0);
+		return;
+	}
+	owners = gtf_queue_owners(&n);
+	for (int i = 0; i < n; i++)
+		most = Max(most, owners[i]->executors);
+	pfree(owners);
+	if (most > 0 && TimestampDifferenceExceeds(hungry->hungry_since, d->now,
+											   VERY_HUNGRY_MS))
+		most = 1;
+	mark_lanes(hungry, most);
+}
+
+/*
+ * No process can be had.  True if that may change in a moment because one of
+ * ours or of others is about to leave, or is asked to now.
+ */
+static bool
+room_expected(Dispatcher *d, const OwnerQueue *queue)
+{
+	if (leaving_since == 0)
+		leaving_since = d->now;
+	if (TimestampDifferenceExceeds(leaving_since, d->now, MAX_LEAVING_MS))
+		return false;
+
+	/* the end of a process is seen by the postmaster after we have seen it */
+	if (leaving != NIL)
+		return true;
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		GtfSlotInfo info;
+
+		if (launches[i].handle && launches[i].ready &&
+			(!gtf_slot_info(i, &info) || info.pid == 0 ||
+			 info.generation != launches[i].generation))
+			return true;
+	}
+	return retire_one(queue, false) || gtf_slot_retire_idle_elsewhere(my_db);
+}
+
 /* Who has been hungry longest comes first, who is not comes last. */
 static int
 compare_hunger(const void *a, const void *b)
@@ -422,6 +523,7 @@ gtf_pool_adjust(Dispatcher *d)
 	OwnerQueue **owners;
 	int			total = 0;
 	int			retiring = 0;
+	const OwnerQueue *hungriest = NULL; /* whom others have to make room for */
 	GtfSlotInfo info;
 
 	watch_launches(d);
@@ -454,8 +556,9 @@ gtf_pool_adjust(Dispatcher *d)
 	/* after gtf.max_executors was lowered */
 	for (int excess = total - retiring - gtf_max_executors; excess > 0; excess--)
 	{
-		if (!retire_one(d, NULL, true))
+		if (!retire_one(NULL, true))
 			break;
+		retiring++;
 	}
 
 	owners = gtf_queue_owners(&n);
@@ -503,15 +606,17 @@ gtf_pool_adjust(Dispatcher *d)
 		{
 			bool		hungry = queue->hungry_since != 0;
 
-			(void) retire_one(d, queue, hungry &&
-							  TimestampDifferenceExceeds(queue->hungry_since,
-														 d->now, HUNGRY_MS));
+			if (!retire_one(queue, false) && hungry && hungriest == NULL &&
+				total - retiring >= gtf_max_executors)
+				hungriest = queue;
 			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now,
 																  hungry ? HUNGRY_MS : TAKE_IDLE_MS));
 			continue;
 		}
 		if (d->now < shortage_until)
 		{
+			if (queue->hungry_since != 0 && hungriest == NULL && retiring == 0)
+				hungriest = queue;
 			shortage_now = true;
 			gtf_dispatcher_look_at(d, shortage_until);
 			continue;
@@ -529,16 +634,35 @@ gtf_pool_adjust(Dispatcher *d)
 		}
 		while (wanted-- > 0 && total < gtf_max_executors)
 		{
-			if (!launch(d, queue, can_login, is_superuser))
+			if (launch(d, queue, can_login, is_superuser))
+			{
+				leaving_since = 0;
+				shortage_tries = 0;
+				total++;
+				continue;
+			}
+			if (room_expected(d, queue))
+				gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, LEAVING_MS));
+			else
 			{
 				report_shortage(d);
-				break;
+				if (queue->hungry_since != 0 && hungriest == NULL && retiring == 0)
+					hungriest = queue;
 			}
-			total++;
+			shortage_now = true;
+			break;
 		}
 	}
+	feed_hungry(d, hungriest);
+
 	/* one report until all have what they need */
 	if (!shortage_now)
+	{
 		shortage_reported = false;
+		shortage_tries = 0;
+		leaving_since = 0;
+	}
+	/* not because of a moment in which others had more */
+	gtf_db_set_ceiling(my_db, shortage_tries > 1 ? total - retiring : 0);
 	pfree(owners);
 }

@@ -101,6 +101,7 @@ shmem_startup(void)
 			pg_atomic_init_u64(&db->seen_ticks, 0);
 			pg_atomic_init_u64(&db->flush_requested, 0);
 			pg_atomic_init_u32(&db->waiting_executors, 0);
+			pg_atomic_init_u32(&db->ceiling, 0);
 			for (int c = 0; c < GTF_NUM_COUNTERS; c++)
 				pg_atomic_init_u64(&db->counters[c], 0);
 		}
@@ -282,6 +283,7 @@ db_find_or_make(Oid database)
 			pg_atomic_write_u64(&db->seen_ticks, 0);
 			pg_atomic_write_u64(&db->flush_requested, 0);
 			pg_atomic_write_u32(&db->waiting_executors, 0);
+			pg_atomic_write_u32(&db->ceiling, 0);
 			for (int c = 0; c < GTF_NUM_COUNTERS; c++)
 				pg_atomic_write_u64(&db->counters[c], 0);
 			db->oid = database;

@@ -29,7 +29,6 @@
 #define GTF_SUBMIT_RING_SIZE	4096
 #define GTF_DONE_RING_SIZE		4096
 #define GTF_LANE_SIZE			256
-#define GTF_APP_USER_SHOWN		64
 #define GTF_START_ERROR_SIZE	256
 #define GTF_MAX_HANDLERS		64	/* abort and cleanup handlers of a task */
 #define GTF_MAX_HANDLER_ARG		8192	/* bytes, as text */
@@ -333,6 +332,12 @@ extern void gtf_lane_close(int lane);	/* must be empty and without executors */
 /* Wake up to n idle executors of the lane. */
 extern void gtf_lane_wake(int lane, int n);
 
+/*
+ * The owner is to give up one executor: whichever comes first for another
+ * task gets none and leaves.  Or is not, any more.
+ */
+extern void gtf_lane_give_up(int lane, bool one);
+
 /* ---- slots ---- */
 extern int	gtf_slot_reserve(int db, Oid role, int lane, uint32 *generation);
 extern bool gtf_slot_release_unattached(int slot, uint32 generation);
@@ -341,6 +346,19 @@ extern int	gtf_slot_count(void);
 
 /* Ask an executor to leave when it has nothing to do / after its task. */
 extern void gtf_slot_retire(int slot, uint32 generation);
+
+/*
+ * Ask an idle executor of another database than this to leave.  True if one
+ * is on its way out.
+ */
+extern bool gtf_slot_retire_idle_elsewhere(int db);
+
+/*
+ * This database has so many executors and can have no more now; 0: it can
+ * have gtf.max_executors.  When all of them are held by tasks that wait, as
+ * many of those have to stop as are too many, see gtf_slot_may_wait().
+ */
+extern void gtf_db_set_ceiling(int db, int executors);
 
 /* The dispatcher has settled the attempt of a lost executor. */
 extern void gtf_slot_free_lost(int slot, uint32 generation);
@@ -436,7 +454,14 @@ extern void gtf_slot_body_ends(GtfAbortCause *cause);
  */
 extern bool gtf_slot_finishing(GtfAbortCause *cause);
 extern void gtf_slot_idle(bool processed, bool failed);
-extern bool gtf_slot_wait_begin(int db, int max_executors);
+
+/*
+ * The body begins to wait for other tasks, which need executors, too: false
+ * if it must not (any more), and then it does not.  To be asked again whenever
+ * the latch was set.
+ */
+extern void gtf_slot_wait_begin(void);
+extern bool gtf_slot_may_wait(void);
 extern void gtf_slot_wait_end(void);
 extern void gtf_slot_set_start_error(int sqlerrcode, const char *message);
 

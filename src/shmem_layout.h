@@ -64,7 +64,8 @@ typedef struct Database
 
 	pg_atomic_uint64 seen_ticks;	/* see gtf_submitted_seen */
 	pg_atomic_uint64 flush_requested;
-	pg_atomic_uint32 waiting_executors;
+	pg_atomic_uint32 waiting_executors; /* whose body sits in gtf_wait */
+	pg_atomic_uint32 ceiling;	/* see gtf_db_set_ceiling */
 	pg_atomic_uint64 counters[GTF_NUM_COUNTERS];
 
 	GtfTaskRef	submitted[GTF_SUBMIT_RING_SIZE];
@@ -81,6 +82,7 @@ typedef struct Lane
 	int			first;			/* refs[first .. first + count) are sorted */
 	int			count;
 	bool		more;			/* wake the dispatcher when half empty */
+	bool		give_up_one;	/* who takes next leaves instead */
 	GtfTaskRef	refs[GTF_LANE_SIZE];
 } Lane;
 

@@ -28,6 +28,7 @@
 #include "shmem_layout.h"
 
 #define PAGE_BYTES	8192
+#define READ_TRIES	10000		/* of a report that changes all the time */
 
 static int
 num_pages(void)
@@ -169,10 +170,16 @@ set_progress(Slot *slot, const GtfProgress *progress)
 	pg_atomic_write_u64(&slot->progress_changes, changes + 2);
 }
 
+/*
+ * The caller may hold a lock that the executor will want, and an executor
+ * that was stopped in the middle of a write gets on with it who knows when.
+ * Then there is no report for now: the change count is odd, and another one
+ * later.
+ */
 void
 gtf_payload_read_progress(Slot *slot, GtfSlotInfo *info)
 {
-	for (;;)
+	for (int try = 0;; try++)
 	{
 		info->changes = pg_atomic_read_u64(&slot->progress_changes);
 		pg_read_barrier();
@@ -182,6 +189,12 @@ gtf_payload_read_progress(Slot *slot, GtfSlotInfo *info)
 		if ((info->changes & 1) == 0 &&
 			info->changes == pg_atomic_read_u64(&slot->progress_changes))
 			break;
+		if (try == READ_TRIES)
+		{
+			info->changes |= 1;
+			info->progress.kind = GTF_PROGRESS_NONE;
+			break;
+		}
 	}
 }
 

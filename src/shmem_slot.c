@@ -66,6 +66,8 @@ gtf_lane_open(int db, Oid owner)
 		lane->database = db;
 		lane->first = 0;
 		lane->count = 0;
+		lane->more = false;
+		lane->give_up_one = false;
 		LWLockRelease(lane->lock);
 		found = vacant;
 	}
@@ -224,6 +226,18 @@ gtf_lane_wake(int i, int n)
 	}
 }
 
+void
+gtf_lane_give_up(int i, bool one)
+{
+	Lane	   *lane = &gtf_segment->lanes[i];
+
+	if (lane->give_up_one == one)
+		return;
+	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
+	lane->give_up_one = one;
+	LWLockRelease(lane->lock);
+}
+
 /* ---- slots, as the dispatcher sees them ---- */
 
 int
@@ -363,6 +377,36 @@ gtf_slot_retire(int i, uint32 generation)
 	LWLockRelease(slot->lock);
 	if (proc)
 		SetLatch(&proc->procLatch);
+}
+
+bool
+gtf_slot_retire_idle_elsewhere(int db)
+{
+	for (int i = 0; i < NUM_SLOTS; i++)
+	{
+		Slot	   *slot = &gtf_segment->slots[i];
+		PGPROC	   *proc = NULL;
+		bool		leaves = false;
+
+		if (slot->state != GTF_SLOT_IDLE || slot->database == db)
+			continue;
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+		/* asleep: there was nothing in its lane */
+		if (slot->state == GTF_SLOT_IDLE && slot->database != db &&
+			(slot->retiring || slot->asleep))
+		{
+			leaves = true;
+			if (!slot->retiring)
+				proc = slot->proc;
+			slot->retiring = true;
+		}
+		LWLockRelease(slot->lock);
+		if (proc)
+			SetLatch(&proc->procLatch);
+		if (leaves)
+			return true;
+	}
+	return false;
 }
 
 void
@@ -521,12 +565,17 @@ gtf_slot_take(GtfTaskRef *ref)
 	Lane	   *lane = &gtf_segment->lanes[slot->lane];
 	bool		taken = false;
 	bool		refill = false;
+	bool		mine;
+	bool		leave;
 
 	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
 
 	/* a lane may be closed and opened for another owner under a leaving one */
-	while (!taken && lane->count > 0 &&
-		   lane->owner == slot->role && lane->database == slot->database)
+	mine = lane->owner == slot->role && lane->database == slot->database;
+	leave = mine && lane->give_up_one && !slot->retiring;
+	if (leave)
+		lane->give_up_one = false;
+	while (!taken && lane->count > 0 && mine && !leave)
 	{
 		bool		elsewhere = false;
 
@@ -550,7 +599,7 @@ gtf_slot_take(GtfTaskRef *ref)
 		lane->more = false;
 		refill = true;
 	}
-	slot->asleep = !taken;
+	slot->asleep = !taken && !leave;
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	if (taken)
 	{
@@ -578,6 +627,8 @@ gtf_slot_take(GtfTaskRef *ref)
 	}
 	else
 		slot->state = GTF_SLOT_IDLE;
+	if (leave)
+		slot->retiring = true;
 	LWLockRelease(slot->lock);
 	LWLockRelease(lane->lock);
 	if (refill)
@@ -672,18 +723,60 @@ gtf_slot_idle(bool processed, bool failed)
 	gtf_payload_drop(slot);
 }
 
-bool
-gtf_slot_wait_begin(int db, int max_executors)
+void
+gtf_db_set_ceiling(int db, int executors)
 {
 	Database   *entry = &gtf_segment->databases[db];
-	uint32		waiting = pg_atomic_add_fetch_u32(&entry->waiting_executors, 1);
 
-	if (waiting >= (uint32) max_executors)
+	if (pg_atomic_exchange_u32(&entry->ceiling, (uint32) executors) ==
+		(uint32) executors || executors == 0)
+		return;
+	/* set, then have them look */
+	for (int i = 0; i < NUM_SLOTS; i++)
 	{
-		pg_atomic_sub_fetch_u32(&entry->waiting_executors, 1);
-		return false;
+		Slot	   *slot = &gtf_segment->slots[i];
+		PGPROC	   *proc = NULL;
+
+		LWLockAcquire(slot->lock, LW_SHARED);
+		if (slot->state == GTF_SLOT_RUNNING && slot->database == db &&
+			slot->waiting)
+			proc = slot->proc;
+		LWLockRelease(slot->lock);
+		if (proc)
+			SetLatch(&proc->procLatch);
 	}
-	gtf_segment->slots[gtf_my_slot].waiting = true;
+}
+
+void
+gtf_slot_wait_begin(void)
+{
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+
+	slot->waiting = true;
+	pg_atomic_add_fetch_u32(&gtf_segment->databases[slot->database].waiting_executors, 1);
+}
+
+bool
+gtf_slot_may_wait(void)
+{
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+	Database   *db = &gtf_segment->databases[slot->database];
+	uint32		ceiling = pg_atomic_read_u32(&db->ceiling);
+	uint32		most = (uint32) gtf_max_executors;
+	uint32		waiting = pg_atomic_read_u32(&db->waiting_executors);
+
+	if (ceiling != 0)
+		most = Min(most, ceiling);
+	/* of those who see this together only as many as have to stop waiting */
+	while (waiting >= most)
+	{
+		if (pg_atomic_compare_exchange_u32(&db->waiting_executors, &waiting,
+										   waiting - 1))
+		{
+			slot->waiting = false;
+			return false;
+		}
+	}
 	return true;
 }
 

@@ -29,6 +29,8 @@
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -45,6 +47,8 @@
 PG_FUNCTION_INFO_V1(gtf_wait);
 PG_FUNCTION_INFO_V1(gtf_wait_any);
 PG_FUNCTION_INFO_V1(gtf_wait_all);
+
+#define MAX_AT_A_TIME	64		/* of those that are all waited for */
 
 /* One task that is waited for. */
 typedef struct Awaited
@@ -108,27 +112,18 @@ current_status(const pg_uuid_t *id)
 	return GTF_PENDING;
 }
 
-/*
- * Wait until all (or any) of the tasks have ended, or the time is over.
- */
+/* All these tasks can be waited for, here. */
 static void
-wait_for(Awaited *tasks, int n, bool any, const Interval *timeout,
-		 const char *name)
+check_tasks(const Awaited *tasks, int n)
 {
-	TimestampTz deadline = 0;
-	bool		in_task = gtf_current_task != NULL;
-
-	if (timeout)
-		deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-														   TimestampTzGetDatum(GetCurrentTimestamp()),
-														   IntervalPGetDatum(timeout)));
 	for (int i = 0; i < n; i++)
 	{
 		GtfTask    *task;
 		Snapshot	snapshot;
 
-		tasks[i].waiter = -1;
-		if (in_task && gtf_id_equal(&tasks[i].id, &gtf_current_task->id))
+		CHECK_FOR_INTERRUPTS();
+		if (gtf_current_task &&
+			gtf_id_equal(&tasks[i].id, &gtf_current_task->id))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("task \"%s\" cannot wait for itself",
@@ -141,79 +136,133 @@ wait_for(Awaited *tasks, int n, bool any, const Interval *timeout,
 			gtf_error_no_task(&tasks[i].id);
 		pfree(task);
 	}
-	if (in_task &&
-		!gtf_slot_wait_begin(gtf_db_find(MyDatabaseId), gtf_max_executors))
+}
+
+/* Waiting is for those who leave executors to the ones that they wait for. */
+static void
+check_may_wait(void)
+{
+	if (gtf_current_task && !gtf_slot_may_wait())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a task cannot wait when every other executor is held by a waiting task"),
-				 errhint("Raise gtf.max_executors.")));
+				 errhint("Raise gtf.max_executors, or max_worker_processes and gtf.max_slots if the log tells of a shortage.")));
+}
 
-	PG_TRY();
+/* How many tasks one session may be registered for. */
+static int
+max_registered(void)
+{
+	return gtf_max_waiters / 4;
+}
+
+/* Register for a task first, look afterwards. */
+static void
+begin_waiting(Awaited *task)
+{
+	task->waiter = gtf_waiter_add(&task->id);
+	if (task->waiter < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many tasks are being waited for"),
+				 errhint("Raise gtf.max_waiters.")));
+	look(task);
+}
+
+static void
+end_waiting(Awaited *tasks, int n)
+{
+	for (int i = 0; i < n; i++)
 	{
-		/* register first, look afterwards */
+		if (tasks[i].waiter >= 0)
+			gtf_waiter_remove(tasks[i].waiter);
+		tasks[i].waiter = -1;
+	}
+}
+
+/* Wait until all (or any) of these have ended, or the time is over. */
+static void
+wait_for_some(Awaited *tasks, int n, bool any, TimestampTz deadline)
+{
+	for (int i = 0; i < n; i++)
+		begin_waiting(&tasks[i]);
+
+	for (bool fresh = false;;)
+	{
+		int			ended = 0;
+		long		left = -1;
+
 		for (int i = 0; i < n; i++)
 		{
-			tasks[i].waiter = gtf_waiter_add(&tasks[i].id);
-			if (tasks[i].waiter < 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						 errmsg("too many tasks are being waited for"),
-						 errhint("Raise gtf.max_waiters.")));
-			look(&tasks[i]);
-		}
-
-		for (bool fresh = false;;)
-		{
-			int			ended = 0;
-			long		left = -1;
-
-			for (int i = 0; i < n; i++)
+			if (!tasks[i].ended && gtf_waiter_done(tasks[i].waiter))
 			{
-				if (!tasks[i].ended && gtf_waiter_done(tasks[i].waiter))
-				{
-					look(&tasks[i]);
-					fresh = false;
-				}
-				if (tasks[i].ended)
-					ended++;
-			}
-			if (ended == n || (any && ended > 0))
-				break;
-			if (deadline != 0)
-			{
-				left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-													   deadline);
-				if (left <= 0)
-				{
-					/* it may have ended and nobody have come to tell */
-					for (int i = 0; i < n; i++)
-					{
-						if (!tasks[i].ended)
-							look(&tasks[i]);
-					}
-					break;
-				}
-			}
-
-			/* what an abort handler has done, a cancel for example, counts now */
-			if (in_task && gtf_safe_point())
+				look(&tasks[i]);
 				fresh = false;
+			}
+			if (tasks[i].ended)
+				ended++;
+		}
+		if (ended == n || (any && ended > 0))
+			break;
+		if (deadline != 0)
+		{
+			left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+												   deadline);
+			if (left <= 0)
+			{
+				/* it may have ended and nobody have come to tell */
+				for (int i = 0; i < n; i++)
+				{
+					if (!tasks[i].ended)
+						look(&tasks[i]);
+				}
+				break;
+			}
+		}
+		check_may_wait();
 
-			/* leave behind the transaction that has looked into catalogs */
-			if (!fresh)
-				SPI_commit();
-			fresh = true;
-			gtf_backend_wait(left);
+		/* what an abort handler has done, a cancel for example, counts now */
+		if (gtf_current_task && gtf_safe_point())
+			fresh = false;
+
+		/* leave behind the transaction that has looked into catalogs */
+		if (!fresh)
+			SPI_commit();
+		fresh = true;
+		gtf_backend_wait(left);
+	}
+}
+
+/*
+ * Wait until all (or any) of the tasks have ended, or the time is over.  For
+ * all, so many at a time as leave others room among the waiters.
+ */
+static void
+wait_for(Awaited *tasks, int n, bool any, const Interval *timeout)
+{
+	TimestampTz deadline = 0;
+	int			step = any ? n : Min(MAX_AT_A_TIME, max_registered());
+
+	if (timeout)
+		deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+														   TimestampTzGetDatum(GetCurrentTimestamp()),
+														   IntervalPGetDatum(timeout)));
+	check_tasks(tasks, n);
+	if (gtf_current_task)
+		gtf_slot_wait_begin();
+	PG_TRY();
+	{
+		check_may_wait();
+		for (int at = 0; at < n; at += step)
+		{
+			wait_for_some(tasks + at, Min(step, n - at), any, deadline);
+			end_waiting(tasks + at, Min(step, n - at));
 		}
 	}
 	PG_FINALLY();
 	{
-		for (int i = 0; i < n; i++)
-		{
-			if (tasks[i].waiter >= 0)
-				gtf_waiter_remove(tasks[i].waiter);
-		}
-		if (in_task)
+		end_waiting(tasks, n);
+		if (gtf_current_task)
 			gtf_slot_wait_end();
 	}
 	PG_END_TRY();
@@ -222,6 +271,30 @@ wait_for(Awaited *tasks, int n, bool any, const Interval *timeout,
 		if (!tasks[i].ended)
 			tasks[i].status = current_status(&tasks[i].id);
 	}
+}
+
+/* Each task once, where it comes first; returns how many. */
+static int
+drop_repeated(Awaited *tasks, int n)
+{
+	HASHCTL		ctl = {0};
+	HTAB	   *seen;
+	int			kept = 0;
+
+	ctl.keysize = ctl.entrysize = sizeof(pg_uuid_t);
+	ctl.hcxt = CurrentMemoryContext;
+	seen = hash_create("gtf_wait_any", n, &ctl,
+					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	for (int i = 0; i < n; i++)
+	{
+		bool		found;
+
+		(void) hash_search(seen, &tasks[i].id, HASH_ENTER, &found);
+		if (!found)
+			tasks[kept++] = tasks[i];
+	}
+	hash_destroy(seen);
+	return kept;
 }
 
 static void
@@ -251,7 +324,9 @@ read_ids(FunctionCallInfo fcinfo, int arg, int *n)
 				 errmsg("task_ids must not be null")));
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(arg), UUIDOID, UUID_LEN, false,
 					  TYPALIGN_CHAR, &elements, &nulls, n);
-	tasks = palloc0(Max(*n, 1) * sizeof(Awaited));
+	tasks = MemoryContextAllocHuge(CurrentMemoryContext,
+								   Max(*n, 1) * sizeof(Awaited));
+	memset(tasks, 0, Max(*n, 1) * sizeof(Awaited));
 	for (int i = 0; i < *n; i++)
 	{
 		if (nulls[i])
@@ -259,6 +334,7 @@ read_ids(FunctionCallInfo fcinfo, int arg, int *n)
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("task_ids must not contain nulls")));
 		tasks[i].id = *DatumGetUUIDP(elements[i]);
+		tasks[i].waiter = -1;
 	}
 	return tasks;
 }
@@ -279,7 +355,7 @@ return_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 Datum
 gtf_wait(PG_FUNCTION_ARGS)
 {
-	Awaited		task = {{{0}}};
+	Awaited		task = {.waiter = -1};
 	Interval	timeout;
 	bool		has_timeout = !PG_ARGISNULL(1);
 	Datum		value;
@@ -294,7 +370,7 @@ gtf_wait(PG_FUNCTION_ARGS)
 	if (has_timeout)
 		timeout = *PG_GETARG_INTERVAL_P(1);
 	leave_transaction(fcinfo, "gtf_wait()");
-	wait_for(&task, 1, false, has_timeout ? &timeout : NULL, "gtf_wait()");
+	wait_for(&task, 1, false, has_timeout ? &timeout : NULL);
 	SPI_finish();
 
 	value = CStringGetTextDatum(gtf_status_text(task.status));
@@ -318,11 +394,18 @@ gtf_wait_any(PG_FUNCTION_ARGS)
 
 	check_timeout(fcinfo, 1);
 	tasks = read_ids(fcinfo, 0, &n);
+	n = drop_repeated(tasks, n);
 	if (has_timeout)
 		timeout = *PG_GETARG_INTERVAL_P(1);
 	leave_transaction(fcinfo, "gtf_wait_any()");
+	if (n > max_registered())
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("cannot wait for any of more than %d tasks",
+						max_registered()),
+				 errhint("Raise gtf.max_waiters, of which one session may take a quarter.")));
 	if (n > 0)
-		wait_for(tasks, n, true, has_timeout ? &timeout : NULL, "gtf_wait_any()");
+		wait_for(tasks, n, true, has_timeout ? &timeout : NULL);
 	SPI_finish();
 
 	for (int i = 0; i < n; i++)
@@ -358,7 +441,7 @@ gtf_wait_all(PG_FUNCTION_ARGS)
 		timeout = *PG_GETARG_INTERVAL_P(1);
 	leave_transaction(fcinfo, "gtf_wait_all()");
 	if (n > 0)
-		wait_for(tasks, n, false, has_timeout ? &timeout : NULL, "gtf_wait_all()");
+		wait_for(tasks, n, false, has_timeout ? &timeout : NULL);
 	SPI_finish();
 
 	statuses = palloc(Max(n, 1) * sizeof(Datum));

@@ -243,6 +243,27 @@ for my $order ([ 'alice', 'bob' ], [ 'bob', 'alice' ], [ 'ghost', 'boss' ], [ 'b
 	sql('TRUNCATE effects');
 }
 
+# of the executors of one owner the first one that is free goes to another
+$node->append_conf('postgresql.conf', 'gtf.max_executors = 2');
+$node->reload;
+$gate->query_safe('SELECT pg_advisory_lock(1), pg_advisory_lock(2)');
+for my $short (1, 2)
+{
+	my @ids = map { submit_as('alice', qq{'hold', '{"key": $_}'}) } 1, 2;
+
+	executor_of($node, $_) for @ids;
+	sql(q{SET ROLE alice; SELECT gtf_submit('note') FROM generate_series(1, 100)});
+	$id = submit_as('bob', q{'note'});
+	until_true($node, "SELECT clock_timestamp() > created_at + interval '100 ms' FROM gtf_get_task('$id')");
+	$gate->query_safe("SELECT pg_advisory_unlock($short)");
+	is(outcome($node, $id), 'success|1', 'while another one is busy');
+	is(status($node, $ids[2 - $short]), 'in_progress', 'for much longer');
+	$gate->query_safe("SELECT pg_advisory_lock($short)");
+	$gate->query_safe('SELECT pg_advisory_unlock(' . (3 - $short) . ')');
+	until_true($node, q{SELECT count(*) = 0 FROM gtf.task_info WHERE status NOT IN ('success', 'failure')});
+	$gate->query_safe('SELECT pg_advisory_lock(' . (3 - $short) . ')');
+}
+
 $gate->quit;
 $node->stop;
 done_testing();

@@ -154,6 +154,23 @@ $_->{run}->finish for @waiters;
 is(join('', map { $_->{out} } @waiters), "success\n" x 16,
 	'terminated waiters have left nothing behind');
 
+# one session leaves room for others, whatever it waits for
+$gate->query_safe('SELECT pg_advisory_lock(1)');
+my @many = ($id, submit($node, q{'hold', '{"key": 1}'}), map { submit($node, q{'note'}) } 1 .. 30);
+my $many = "ARRAY['" . join("','", @many) . "']::uuid[]";
+@waiters = (waiting_psql("CALL gtf_wait_all($many)"),
+	waiting_psql("CALL gtf_wait_any(array_fill('$many[1]'::uuid, '{100}'))"),
+	map { waiting_psql("CALL gtf_wait('$many[1]')") } 1 .. 11);
+until_waiting(13);
+is(sqlstate("CALL gtf_wait_any($many)"), '53400', 'gtf_wait_any of too many');
+(undef, undef, $err) = $node->psql('postgres', "CALL gtf_wait_any($many)");
+like($err, qr/cannot wait for any of more than 4 tasks.*gtf\.max_waiters/s, 'which is explained');
+$gate->query_safe('SELECT pg_advisory_unlock(1)');
+$_->{run}->finish for @waiters;
+is(join('', map { $_->{out} } @waiters),
+	'{' . join(',', ('success') x 32) . "}\n$many[1]|success\n" . "success\n" x 11,
+	'gtf_wait_all of many, gtf_wait_any of one a hundred times, and others');
+
 # tasks that wait
 sql(q{CREATE PROCEDURE wait_for(id uuid, INOUT s text DEFAULT NULL) LANGUAGE plpgsql AS
 	'BEGIN CALL gtf_wait(id, NULL, s); END';

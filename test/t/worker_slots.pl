@@ -21,7 +21,7 @@ sub sql
 
 my $warning = 'WARNING:  no background worker slot is free for a gtf executor';
 my $states = q{SELECT string_agg(DISTINCT concat_ws(' ', n, status, wait_reason), ', ') FROM
-	(SELECT count(*) AS n, status, wait_reason FROM gtf.task_info WHERE task_type = 'hold' GROUP BY status, wait_reason) AS _};
+	(SELECT count(*) AS n, status, wait_reason FROM gtf.task_info WHERE task_type = 'hold' AND status <> 'success' GROUP BY status, wait_reason) AS _};
 my $running = q{SELECT count(*) FROM gtf.task_info WHERE status = 'in_progress'};
 
 sql('CREATE DATABASE other');
@@ -29,8 +29,49 @@ $node->safe_psql('other', 'CREATE EXTENSION gtf');
 worker_pid($node, 'flusher', db => 'other');
 worker_pid($node, 'flusher');
 
+# one after the other in the one place that there is
 my $gate = gate($node, 1);
 my $offset = log_offset($node);
+my $id = submit($node, q{'hold', '{"key": 1}'});
+for (1 .. 2)
+{
+	my $pid = executor_of($node, $id);
+
+	terminate($node, $pid);
+	until_true($node, "SELECT EXISTS (SELECT FROM gtf.workers WHERE task_id = '$id' AND pid <> $pid)");
+}
+$gate->query_safe('SELECT pg_advisory_unlock(1)');
+is(outcome($node, $id), 'success|3', 'an executor that is terminated is replaced');
+$gate->query_safe('SELECT pg_advisory_lock(1)');
+
+sql(q{CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN});
+for my $role ('alice', 'bob', 'alice')
+{
+	is(outcome($node, sql("SET ROLE $role; SELECT gtf_submit('note')")), 'success|1', "an idle executor makes room for $role");
+}
+for my $db ('other', 'postgres', 'other')
+{
+	is(outcome($node, submit_sql($node, 'SELECT 1', db => $db), db => $db), 'success|1', "and for another database: $db");
+}
+is(log_count($node, $warning, $offset), 0, 'and all that is no shortage');
+
+# busy all the time with the tasks of one owner
+sql(q{SET ROLE alice; SELECT gtf_submit('note') FROM generate_series(1, 20000)});
+is(outcome($node, sql(q{SET ROLE bob; SELECT gtf_submit('note')})), 'success|1', 'another owner');
+isnt(sql(q{SELECT count(*) FROM gtf.task_info WHERE status = 'pending'}), '0', 'has its turn nevertheless');
+until_true($node, q{SELECT count(*) = 0 FROM gtf.task_info WHERE status NOT IN ('success', 'failure')});
+
+# a task that waits for another one, which has no place to run
+sql(q{CREATE PROCEDURE wait_for_child() LANGUAGE plpgsql AS
+		'DECLARE s text; BEGIN CALL gtf_wait(gtf_submit(''note''), NULL, s); END';
+	SELECT gtf_register_task('wait_for_child', 'wait_for_child()')});
+is(outcome($node, submit($node, q{'wait_for_child'})),
+	'failure|1|a task cannot wait when every other executor is held by a waiting task|object_not_in_prerequisite_state',
+	'a task does not wait for ever in the one place that there is');
+until_true($node, q{SELECT count(*) = 0 FROM gtf.task_info WHERE status NOT IN ('success', 'failure')});
+sql('TRUNCATE effects');
+
+$offset = log_offset($node);
 my @ids = map { submit($node, q{'hold', '{"key": 1}'}) } 1 .. 4;
 until_true($node, "SELECT ($running) = 1");
 ok(until_log($node, $warning, $offset), 'the log tells of the shortage');
@@ -42,7 +83,7 @@ sql(q{ALTER SYSTEM SET gtf.executor_max_tasks = 1});
 $node->reload;
 sql(q{SELECT gtf_submit('note') FROM generate_series(1, 20)});
 terminate($node, executor_of($node, $ids[0]));
-until_true($node, "SELECT ($running) = 1 AND (SELECT count(*) FROM gtf.task_attempts) = 1");
+until_true($node, "SELECT ($running) = 1 AND EXISTS (SELECT FROM gtf.task_attempts WHERE task_id = '$ids[0]')");
 is(log_count($node, $warning, $offset), 1, 'once, whatever happens while it lasts');
 
 # other workers leave
@@ -51,13 +92,15 @@ until_true($node, "SELECT ($running) = 3");
 like(sql($states), qr/\b3 in_progress/, 'free slots are used');
 is(log_count($node, $warning, $offset), 1, 'it was still the same shortage');
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
-until_true($node, q{SELECT count(*) = 24 FROM gtf.task_info WHERE status = 'success'});
+until_true($node, q{SELECT count(*) = 0 FROM gtf.task_info WHERE status NOT IN ('success', 'failure')});
+is(sql('SELECT count(*) FROM effects'), '24', 'all have run');
+is(outcome($node, submit($node, q{'wait_for_child'})), 'success|1', 'with more room a task can wait for another');
 sql('ALTER SYSTEM RESET gtf.executor_max_tasks');
 $node->reload;
 
 # enough again, then not
 $gate->query_safe('SELECT pg_advisory_lock(1)');
-my $id = submit($node, q{'hold', '{"key": 1}'});
+$id = submit($node, q{'hold', '{"key": 1}'});
 executor_of($node, $id);
 is(log_count($node, $warning, $offset), 1, 'no shortage, no warning');
 submit($node, q{'hold', '{"key": 1}'}) for 1 .. 3;
@@ -69,7 +112,7 @@ for (1 .. 100)
 }
 is(log_count($node, $warning, $offset), 2, 'the next shortage is told of');
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
-until_true($node, q{SELECT count(*) = 0 FROM gtf.task_info WHERE status <> 'success'});
+until_true($node, q{SELECT count(*) = 0 FROM gtf.task_info WHERE status NOT IN ('success', 'failure')});
 
 # gtf.max_slots
 sub restart_with
@@ -88,7 +131,7 @@ is( sql(q{SELECT count(*), wait_reason FROM gtf.task_info WHERE status = 'pendin
 	'2|executor',
 	'tasks wait');
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
-until_true($node, q{SELECT count(*) = 0 FROM gtf.task_info WHERE status <> 'success'});
+until_true($node, q{SELECT count(*) = 0 FROM gtf.task_info WHERE status NOT IN ('success', 'failure')});
 is(log_count($node, $warning, $offset), 1, 'one warning');
 
 # not even a dispatcher
