@@ -23,6 +23,7 @@
 #include "finish.h"
 #include "on_abort.h"
 #include "settings.h"
+#include "signal.h"
 #include "store.h"
 #include "worker.h"
 
@@ -269,6 +270,7 @@ gtf_finish_tell(const GtfOutcome *outcome, XLogRecPtr lsn)
 	{
 		gtf_make_durable(lsn);
 		gtf_waiters_wake(&outcome->task_id);
+		gtf_signal_now(&done);
 	}
 }
 

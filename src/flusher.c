@@ -7,7 +7,8 @@
  * Executors commit asynchronously and put (task, LSN) into the done ring.
  * The flusher takes all there is, flushes WAL once up to the highest LSN
  * (and waits for synchronous standbys if there are any), then wakes the
- * waiters.  Nobody is told of an end that a crash could take back.
+ * waiters and sends the signals (signal.c).  Nobody is told of an end that a
+ * crash could take back.
  *
  * If it dies, the ring stays; the next one goes on.  While there is none,
  * executors flush and tell by themselves.
@@ -24,6 +25,7 @@
 #include "utils/memutils.h"
 
 #include "shmem.h"
+#include "signal.h"
 #include "worker.h"
 
 static int	my_db;
@@ -31,6 +33,7 @@ static int	my_db;
 static void
 detach(int code, Datum arg)
 {
+	gtf_signal_leave(my_db);
 	gtf_flusher_detach(my_db);
 	/* what it had taken from the ring, and what came into it too late */
 	gtf_waiters_wake_all();
@@ -47,9 +50,11 @@ tick(void *arg)
 		XLogRecPtr	requested = gtf_flush_requested(my_db);
 		XLogRecPtr	lsn = InvalidXLogRecPtr;
 		bool		wake_dispatcher = false;
+		long		signals_ms;
 		int			n;
 
 		n = gtf_done_pop(my_db, done, GTF_DONE_RING_SIZE);
+		gtf_signal_add(done, n);
 		for (int i = 0; i < n; i++)
 			lsn = Max(lsn, done[i].lsn);
 		if (requested > handled && requested > GetFlushRecPtr(NULL))
@@ -58,14 +63,20 @@ tick(void *arg)
 			lsn = Max(lsn, requested);
 			wake_dispatcher = true;
 		}
-		if (n == 0 && !wake_dispatcher)
+		if (n == 0 && !wake_dispatcher &&
+			!(gtf_signal_waiting(&signals_ms) && signals_ms == 0))
 			break;
 
 		gtf_make_durable(lsn);
 		for (int i = 0; i < n; i++)
-			gtf_waiters_wake(&done[i].id);
+		{
+			if (done[i].status != (int32) GTF_ABORTING)
+				gtf_waiters_wake(&done[i].id);
+		}
 		if (wake_dispatcher)
 			gtf_dispatcher_wake(my_db);
+		/* who waits here first, and never for the lock of NOTIFY */
+		gtf_signal_send();
 		if (gtf_worker_stopping())
 			break;
 	}
@@ -99,7 +110,12 @@ gtf_flusher_main(Datum arg)
 			(void) gtf_worker_wait(1000);
 		}
 		else
-			(void) gtf_worker_wait(-1);
+		{
+			long		timeout_ms = -1;
+
+			(void) gtf_signal_waiting(&timeout_ms);
+			(void) gtf_worker_wait(timeout_ms);
+		}
 		if (gtf_db_is_blocked(my_db))
 			break;
 	}

@@ -14,8 +14,10 @@
 
 #include "settings.h"
 
+char	   *gtf_abort_channel_prefix = NULL;
 char	   *gtf_admin_role = NULL;
 char	   *gtf_app_user = NULL;
+char	   *gtf_completion_channel_prefix = NULL;
 int			gtf_crash_limit = 3;
 bool		gtf_enabled = true;
 int			gtf_executor_idle_timeout = 60;
@@ -31,11 +33,28 @@ int			gtf_progress_flush_interval = 2000;
 int			gtf_queue_memory = 65536;
 int			gtf_retry_delay_max = 600;
 bool		gtf_show_stacktrace = false;
+bool		gtf_signals = true;
 bool		gtf_synchronous_commit = false;
+
+static bool
+check_channel_prefix(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) <= GTF_MAX_CHANNEL_PREFIX)
+		return true;
+	GUC_check_errdetail("It has %d bytes, the limit is %d bytes.",
+						(int) strlen(*newval), GTF_MAX_CHANNEL_PREFIX);
+	return false;
+}
 
 void
 gtf_settings_init(void)
 {
+	DefineCustomStringVariable("gtf.abort_channel_prefix",
+							   "Sets the prefix of the channels on which requests to stop are signalled.",
+							   "The id of the task follows.",
+							   &gtf_abort_channel_prefix, "gtf:abort:",
+							   PGC_SIGHUP, 0, check_channel_prefix, NULL, NULL);
+
 	DefineCustomStringVariable("gtf.admin_role",
 							   "Sets the role whose members administer gtf.",
 							   NULL, &gtf_admin_role, "pg_database_owner",
@@ -46,6 +65,12 @@ gtf_settings_init(void)
 							   "A label inside the database role, not a boundary against it.",
 							   &gtf_app_user, "",
 							   PGC_USERSET, 0, NULL, NULL, NULL);
+
+	DefineCustomStringVariable("gtf.completion_channel_prefix",
+							   "Sets the prefix of the channels on which ends of tasks are signalled.",
+							   "The id of the task follows.",
+							   &gtf_completion_channel_prefix, "gtf:complete:",
+							   PGC_SIGHUP, 0, check_channel_prefix, NULL, NULL);
 
 	DefineCustomIntVariable("gtf.crash_limit",
 							"Sets how often a task may lose its executor before it fails.",
@@ -107,6 +132,11 @@ gtf_settings_init(void)
 							 "Shows the detail, hint and context of a task's error to those who see the task.",
 							 "Administrators always see them.",
 							 &gtf_show_stacktrace, false,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("gtf.signals",
+							 "Sends a NOTIFY when a task is asked to stop and when it has ended.",
+							 NULL, &gtf_signals, true,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("gtf.synchronous_commit",

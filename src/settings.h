@@ -8,8 +8,13 @@
 #ifndef GTF_SETTINGS_H
 #define GTF_SETTINGS_H
 
+/* Longest prefix of a channel: with an id it makes a name. */
+#define GTF_MAX_CHANNEL_PREFIX 27
+
+extern char *gtf_abort_channel_prefix;
 extern char *gtf_admin_role;
 extern char *gtf_app_user;
+extern char *gtf_completion_channel_prefix;
 extern int	gtf_crash_limit;
 extern bool gtf_enabled;
 extern int	gtf_executor_idle_timeout;	/* s */
@@ -25,6 +30,7 @@ extern int	gtf_progress_flush_interval;	/* ms */
 extern int	gtf_queue_memory;	/* kB */
 extern int	gtf_retry_delay_max;	/* s */
 extern bool gtf_show_stacktrace;
+extern bool gtf_signals;
 extern bool gtf_synchronous_commit;
 
 /* Define them all; those that size shared memory only while preloading. */

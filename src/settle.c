@@ -24,6 +24,7 @@
 #include "finish.h"
 #include "registry.h"
 #include "settings.h"
+#include "signal.h"
 #include "store.h"
 #include "worker.h"
 
@@ -423,7 +424,11 @@ resolve_request(const GtfRequest *request)
 	last = gtf_store_outcome_head(&request->task_id, NULL);
 	if ((last && gtf_status_is_final(last->status)) ||
 		gtf_store_task_head(&request->task_id) == NULL)
+	{
 		gone = gtf_store_request_delete(&request->task_id);
+		/* by a transaction that was prepared, which could tell nobody */
+		ended = gone && last && request->cause == GTF_CAUSE_ENDED;
+	}
 	else
 		ended = gtf_finish_cancelled(&request->task_id,
 									 last ? last->attempt + 1 : 1);
@@ -434,7 +439,10 @@ resolve_request(const GtfRequest *request)
 		done.lsn = lsn;
 		done.status = GTF_ABORTED;
 		if (!gtf_done_push(MyDatabaseId, &done))
+		{
 			gtf_waiters_wake(&request->task_id);
+			gtf_signal_now(&done);
+		}
 	}
 	return ended || gone;
 }

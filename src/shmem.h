@@ -95,7 +95,8 @@ typedef enum GtfAbortCause
 {
 	GTF_CAUSE_NONE = 0,
 	GTF_CAUSE_CANCEL = 'c',
-	GTF_CAUSE_TIMEOUT = 't'
+	GTF_CAUSE_TIMEOUT = 't',
+	GTF_CAUSE_ENDED = 'e'		/* in a request only: it has ended, tell so */
 } GtfAbortCause;
 
 /* How hard an attempt is asked that is not abortable, as stored. */
@@ -532,7 +533,12 @@ typedef struct GtfCommandReport
 /* False if it runs no such command, or another task meanwhile. */
 extern bool gtf_slot_command(const GtfSlotInfo *slot, GtfCommandReport *report);
 
-/* ---- done ring: executors write after commit, the flusher reads ---- */
+/*
+ * ---- done ring: executors write after commit, the flusher reads ----
+ *
+ * Tasks that have ended and, for their signals only, tasks that have been
+ * asked to stop (status GTF_ABORTING).
+ */
 typedef struct GtfDone
 {
 	pg_uuid_t	id;
@@ -543,7 +549,16 @@ typedef struct GtfDone
 
 /* False when the ring is full: the caller flushes and tells by itself. */
 extern bool gtf_done_push(Oid database, const GtfDone *done);
+
+/*
+ * For those who can do neither: waits for some room and for the next flusher
+ * if need be.  Never raises.  False when nobody will tell the waiters soon.
+ */
+extern bool gtf_done_leave(Oid database, const GtfDone *done);
 extern int	gtf_done_pop(int db, GtfDone *done, int max);
+
+/* Put back what was taken; returns how many there was no room for. */
+extern int	gtf_done_unpop(int db, const GtfDone *done, int n);
 
 /* Ask the flusher for WAL up to here; it wakes the dispatcher afterwards. */
 extern void gtf_flush_request(int db, XLogRecPtr lsn);

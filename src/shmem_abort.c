@@ -13,9 +13,27 @@
 
 #include <signal.h>
 
+#include "access/xlog.h"
+#include "miscadmin.h"
 #include "storage/latch.h"
 
+#include "settings.h"
 #include "shmem_layout.h"
+
+/*
+ * The attempt is aborting from now on: for the signal.  The caller holds the
+ * slot's lock, so that this comes before the end of the task.  False when
+ * there is no room: the caller tries again when it has released the lock.
+ */
+static bool
+tell_aborting(const Slot *slot, GtfDone *done)
+{
+	memset(done, 0, sizeof(GtfDone));
+	done->id = slot->ref.id;
+	done->lsn = XactLastCommitEnd;
+	done->status = GTF_ABORTING;
+	return !gtf_signals || gtf_done_put(slot->database, done);
+}
 
 /* ---- those who ask ---- */
 
@@ -26,6 +44,8 @@ gtf_slot_abort(int i, uint64 serial, GtfAbortCause cause, bool anyway)
 	GtfAbortAnswer answer;
 	PGPROC	   *proc = NULL;
 	int			pid = 0;
+	bool		told = true;
+	GtfDone		aborting;
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	if (slot->serial != serial || slot->state != GTF_SLOT_RUNNING ||
@@ -52,7 +72,11 @@ gtf_slot_abort(int i, uint64 serial, GtfAbortCause cause, bool anyway)
 			pg_write_barrier();
 		}
 		if (answer == GTF_ABORT_ACCEPTED && !slot->body_ended)
+		{
 			slot->abort_cause = cause;
+			if (slot->body_running)
+				told = tell_aborting(slot, &aborting);
+		}
 		proc = slot->proc;
 	}
 	LWLockRelease(slot->lock);
@@ -60,6 +84,8 @@ gtf_slot_abort(int i, uint64 serial, GtfAbortCause cause, bool anyway)
 		(void) kill(pid, SIGUSR2);
 	else if (proc)
 		SetLatch(&proc->procLatch);
+	if (!told)
+		(void) gtf_done_leave(MyDatabaseId, &aborting);
 	return answer;
 }
 
@@ -68,18 +94,26 @@ gtf_slot_terminate(int i, uint64 serial, GtfAbortCause cause)
 {
 	Slot	   *slot = &gtf_segment->slots[i];
 	int			pid = 0;
+	bool		told = true;
+	GtfDone		aborting;
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	if (slot->serial == serial && slot->state == GTF_SLOT_RUNNING)
 	{
 		if (slot->abort_cause == GTF_CAUSE_NONE)
+		{
 			slot->abort_cause = cause;
+			if (slot->body_running)
+				told = tell_aborting(slot, &aborting);
+		}
 		slot->terminate_serial = serial;
 		pid = slot->pid;
 	}
 	LWLockRelease(slot->lock);
 	if (pid != 0)
 		(void) kill(pid, SIGUSR2);
+	if (!told)
+		(void) gtf_done_leave(MyDatabaseId, &aborting);
 }
 
 bool
@@ -106,15 +140,22 @@ void
 gtf_slot_set_abortable(void)
 {
 	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+	bool		told = true;
+	GtfDone		aborting;
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	if (slot->mode != GTF_MODE_NEVER && !slot->body_ended)
 	{
 		slot->abortable = true;
 		if (slot->timeout_exceeded && slot->abort_cause == GTF_CAUSE_NONE)
+		{
 			slot->abort_cause = GTF_CAUSE_TIMEOUT;
+			told = tell_aborting(slot, &aborting);
+		}
 	}
 	LWLockRelease(slot->lock);
+	if (!told)
+		(void) gtf_done_leave(MyDatabaseId, &aborting);
 }
 
 GtfAbortCause

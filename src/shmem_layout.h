@@ -235,6 +235,9 @@ extern int	gtf_pages_put(const void *from, Size size);
 extern void gtf_pages_get(int first, void *to, Size size);
 extern void gtf_pages_drop(int first);
 
+/* shmem_wait.c: like gtf_done_leave, without waiting */
+extern bool gtf_done_put(int db, const GtfDone *done);
+
 /* shmem_kept.c */
 extern void gtf_kept_drop(Slot *slot);
 

@@ -15,23 +15,24 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "utils/timestamp.h"
 
 #include "settings.h"
 #include "shmem_layout.h"
 
-bool
-gtf_done_push(Oid database, const GtfDone *done)
+#define ROOM_WAIT_MS	1000	/* for the flusher to make room */
+#define NO_WAIT_MS		10000	/* after it has not */
+
+static bool
+push(int i, const GtfDone *done, bool alone_too, bool *attended)
 {
-	int			i = gtf_db_find(database);
-	Database   *db;
+	Database   *db = &gtf_segment->databases[i];
 	bool		pushed = false;
 	bool		was_empty = false;
 
-	if (i < 0)
-		return false;
-	db = &gtf_segment->databases[i];
 	LWLockAcquire(db->done_lock, LW_EXCLUSIVE);
-	if (db->flusher != NULL &&
+	*attended = db->flusher != NULL;
+	if ((*attended || alone_too) &&
 		db->done_tail - db->done_head < GTF_DONE_RING_SIZE)
 	{
 		was_empty = db->done_head == db->done_tail;
@@ -47,6 +48,58 @@ gtf_done_push(Oid database, const GtfDone *done)
 	if (was_empty)
 		gtf_flusher_wake(i);
 	return pushed;
+}
+
+bool
+gtf_done_push(Oid database, const GtfDone *done)
+{
+	int			i = gtf_db_find(database);
+	bool		attended;
+
+	return i >= 0 && push(i, done, false, &attended);
+}
+
+bool
+gtf_done_put(int db, const GtfDone *done)
+{
+	bool		attended;
+
+	return push(db, done, true, &attended);
+}
+
+bool
+gtf_done_leave(Oid database, const GtfDone *done)
+{
+	static TimestampTz no_wait_until = 0;
+	int			i = gtf_db_find(database);
+	bool		attended = false;
+
+	if (i < 0)
+		return false;
+	for (int waited = 0; !push(i, done, true, &attended); waited++)
+	{
+		/* it may be waiting for a lock that our transaction has */
+		if (waited == ROOM_WAIT_MS)
+			no_wait_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_WAIT_MS);
+		if (!attended || waited >= ROOM_WAIT_MS ||
+			(no_wait_until != 0 && GetCurrentTimestamp() < no_wait_until))
+			return false;
+		pg_usleep(1000);
+	}
+	return attended;
+}
+
+int
+gtf_done_unpop(int i, const GtfDone *done, int n)
+{
+	Database   *db = &gtf_segment->databases[i];
+
+	LWLockAcquire(db->done_lock, LW_EXCLUSIVE);
+	while (n > 0 && db->done_head > 0 &&
+		   db->done_tail - db->done_head < GTF_DONE_RING_SIZE)
+		db->done[--db->done_head % GTF_DONE_RING_SIZE] = done[--n];
+	LWLockRelease(db->done_lock);
+	return n;
 }
 
 int

@@ -7,7 +7,8 @@
  * in the commit callback, which must neither allocate nor raise.  Entries
  * carry their subtransaction, so a rollback to a savepoint drops its own.
  * A prepared transaction says nothing here: COMMIT PREPARED has no callback,
- * and has what the transaction has written looked for in the tables (ddl.c).
+ * and has what the transaction has written looked for in the tables (ddl.c);
+ * what is not to be seen there is written as a request before it is prepared.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,6 +22,7 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
+#include "store.h"
 #include "wakeup.h"
 
 typedef struct Pending
@@ -127,7 +129,7 @@ act_on_cancels(void)
 			done.id = cancel->id;
 			done.status = GTF_ABORTED;
 			done.lsn = XactLastCommitEnd;
-			if (!gtf_done_push(MyDatabaseId, &done))
+			if (!gtf_done_leave(MyDatabaseId, &done))
 				gtf_waiters_wake(&cancel->id);
 			continue;
 		}
@@ -188,6 +190,16 @@ xact_callback(XactEvent event, void *arg)
 			}
 			forget();
 			release_blocks(true);
+			break;
+
+		case XACT_EVENT_PRE_PREPARE:
+			/* nobody will remember them at COMMIT PREPARED */
+			for (int i = 0; i < num_cancels; i++)
+			{
+				if (cancels[i].ended)
+					gtf_store_request_put(&cancels[i].id, GTF_CAUSE_ENDED,
+										  GTF_FORCE_NONE);
+			}
 			break;
 
 		case XACT_EVENT_ABORT:

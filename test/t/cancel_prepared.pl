@@ -6,6 +6,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use GtfTest;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = gtf_node('main', conf => q{
@@ -44,9 +45,23 @@ $s->query_safe("BEGIN; SELECT gtf_cancel('$kept'); PREPARE TRANSACTION 'unwanted
 my ($status_before) = sql("SELECT string_agg(gtf_status(t), ' ' ORDER BY n) FROM unnest('{$id,$revoked,$pending,$kept}'::uuid[]) WITH ORDINALITY u (t, n)");
 is($status_before, 'in_progress in_progress pending pending', 'prepared: nothing has happened');
 @waits = map { waiter($node, $_) } $id, $revoked;
+my $listener = session($node);
+$listener->query_safe(qq{LISTEN "gtf:complete:$_"; LISTEN "gtf:abort:$_"}) for $id, $revoked, $pending, $kept;
 $s->query_safe("COMMIT PREPARED 'wanted'");
 is($_->(), 'aborted', 'COMMIT PREPARED stops what runs') for @waits;
 is(outcome($node, $pending), 'aborted|0', 'and what has not started');
+my ($heard, @signals) = ('');
+for (1 .. 20 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	# psql looks for notifications after each command
+	$heard .= $listener->query_safe('SELECT') . "\n";
+	@signals = sort map { "$_ " . join ' ', $heard =~ /"gtf:\w+:$_" with payload "(\w+)"/g } $id, $revoked, $pending, $kept;
+	last if 3 <= grep { /aborted/ } @signals;
+	Time::HiRes::usleep(50_000);
+}
+is(join(', ', @signals), join(', ', sort "$id abort aborted", "$revoked abort aborted", "$pending aborted", "$kept "),
+	'all are signalled');
+$listener->quit;
 is(ended($node, $failed), 'failure', 'executors are free');
 nobody_waits($node, 'prepared: nobody waits for the transaction');
 $wait = waiter($node, $kept);
