@@ -95,17 +95,18 @@ SELECT count(gtf_register_task(kind || ' ' || mode, f, abort => mode, retry_dela
 
 -- Runs a case with some kinds of bodies at the same time.
 CREATE TABLE results (id int, kind text, status text, message text, exception text, effects text);
-CREATE PROCEDURE run_case(c int, kinds text[]) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE run_case(c int, kinds text[], patience interval DEFAULT '0.5 s') LANGUAGE plpgsql AS $$
 DECLARE
   this cases := (SELECT x FROM cases x WHERE x.id = c);
-  patience interval := CASE this.request WHEN 'timeout' THEN '0.5 s' ELSE '0' END;
+  patience interval := CASE this.request WHEN 'timeout' THEN run_case.patience ELSE '0' END;
   later interval := CASE WHEN this.request LIKE 'early%' THEN '1 h' END;
-  expiry timestamptz := CASE WHEN this.request = 'early expiry' THEN clock_timestamp() + interval '0.2 s' END;
+  expiry timestamptz;
   tasks uuid[];
   ended text;
 BEGIN
   PERFORM pg_advisory_lock(c);
   COMMIT;
+  expiry := CASE WHEN this.request = 'early expiry' THEN clock_timestamp() + interval '1 s' END;
   SELECT array_agg(CASE kind
       WHEN 'do' THEN gtf_submit_sql(format('DO $b$ BEGIN PERFORM prepare(%1$s); PERFORM hold(%1$s); PERFORM conclude(%1$s); END $b$', c),
         max_attempts => this.attempts, timeout => patience, delay => later, expires_at => expiry)
@@ -117,16 +118,27 @@ BEGIN
   COMMIT;
 
   -- until all bodies wait
-  FOR n IN 1 .. 3000 LOOP
+  FOR n IN 1 .. 30000 LOOP
     EXIT WHEN later IS NOT NULL OR (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = c AND NOT granted)
-      + (SELECT count(*) FROM gtf.task_info WHERE id = ANY (tasks) AND status NOT IN ('pending', 'in_progress')) = cardinality(tasks);
+      + (SELECT count(*) FROM gtf.task_info WHERE id = ANY (tasks) AND ended_at IS NOT NULL) = cardinality(tasks);
     PERFORM pg_sleep(0.01);
   END LOOP;
+  -- if the time of one is over by now, once more with more of it
+  IF this.request = 'timeout' AND EXISTS (SELECT FROM gtf.task_info WHERE id = ANY (tasks) AND (status <> 'in_progress' OR timeout_exceeded)) THEN
+    PERFORM pg_advisory_unlock(c);
+    FOR n IN 1 .. cardinality(tasks) LOOP
+      CALL gtf_wait(tasks[n], NULL, ended);
+    END LOOP;
+    DELETE FROM effects WHERE task = ANY (tasks);
+    COMMIT;
+    CALL run_case(c, kinds, patience * 5);
+    RETURN;
+  END IF;
   IF this.request LIKE '%cancel%' THEN
     PERFORM gtf_cancel(id) FROM unnest(tasks) id;
     COMMIT;
   ELSIF this.request = 'timeout' THEN
-    FOR n IN 1 .. 3000 LOOP
+    FOR n IN 1 .. 30000 LOOP
       EXIT WHEN NOT EXISTS (SELECT FROM gtf.task_info WHERE id = ANY (tasks) AND status = 'in_progress' AND (is_abortable OR NOT timeout_exceeded));
       PERFORM pg_sleep(0.01);
     END LOOP;
@@ -137,7 +149,7 @@ BEGIN
   PERFORM pg_advisory_unlock(c);
   COMMIT;
   FOR n IN 1 .. cardinality(tasks) LOOP
-    CALL gtf_wait(tasks[n], '30 s', ended);
+    CALL gtf_wait(tasks[n], '5 min', ended);
     INSERT INTO results
       SELECT c, kinds[n], t.status || CASE WHEN t.attempt > 1 THEN ', attempt ' || t.attempt ELSE '' END, t.error_message, t.exception_type,
              (SELECT string_agg(what, ', ' ORDER BY seq) FROM effects WHERE task = t.id)

@@ -178,7 +178,7 @@ CREATE FUNCTION sleep(float8) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFO
 CREATE DOMAIN sleeper AS float8 CHECK (sleep(VALUE));
 CREATE FUNCTION takes_sleeper(s sleeper) RETURNS int LANGUAGE sql AS 'SELECT 1';
 SELECT gtf_register_task('sleeper', 'takes_sleeper(sleeper)');
-SET statement_timeout = '100 ms';
+SET statement_timeout = '1 s';
 \set VERBOSITY sqlstate
 SELECT gtf_submit('sleeper', '{"s": 600}');
 \set VERBOSITY default

@@ -14,7 +14,7 @@ GRANT ALL ON effects, effects_seq_seq TO PUBLIC;
 -- wait until a task is in a state
 CREATE FUNCTION await(task_id uuid, state text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-  FOR i IN 1 .. 3000 LOOP
+  FOR i IN 1 .. 30000 LOOP
     EXIT WHEN gtf_status(task_id) = state;
     PERFORM pg_sleep(0.01);
   END LOOP;
@@ -355,7 +355,7 @@ CREATE CONSTRAINT TRIGGER deferred AFTER INSERT ON deferred INITIALLY DEFERRED
   FOR EACH ROW EXECUTE FUNCTION cancel_self();
 CREATE FUNCTION ends() RETURNS void LANGUAGE sql AS 'INSERT INTO deferred VALUES (1)';
 SELECT gtf_register_task('ends', 'ends()', abort => 'poll');
-CALL gtf_wait(gtf_submit('ends'), '30 s');
+CALL gtf_wait(gtf_submit('ends'), '5 min');
 
 -- What a body calls, outside of one.
 SELECT gtf_is_aborting(), gtf_check_abort(), gtf_sleep(NULL);

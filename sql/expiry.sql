@@ -4,7 +4,7 @@ CREATE FUNCTION exp_noop() RETURNS int LANGUAGE sql RETURN 1;
 SELECT gtf_register_task('exp', 'exp_noop()');
 
 -- while it is delayed
-CALL gtf_wait(gtf_submit('exp', delay => '1 h', expires_at => clock_timestamp() + interval '0.2 s'));
+CALL gtf_wait(gtf_submit('exp', delay => '1 h', expires_at => clock_timestamp() + interval '1 s'));
 SELECT status, error_message, exception_type, started_at, attempt, worker
 FROM gtf.task_info WHERE task_type = 'exp';
 

@@ -36,7 +36,7 @@ BEGIN
   END IF;
   task := gtf_submit(body);
   COMMIT;
-  FOR n IN 1 .. 3000 LOOP
+  FOR n IN 1 .. 30000 LOOP
     EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted)
       OR gtf_status(task) NOT IN ('pending', 'in_progress');
     PERFORM pg_sleep(0.01);
@@ -47,7 +47,7 @@ BEGIN
   END;
   COMMIT;
   PERFORM pg_advisory_unlock(1);
-  CALL gtf_wait(task, '30 s', ended);
+  CALL gtf_wait(task, '5 min', ended);
   SELECT concat_ws(', ', status, result::text, error_message) INTO outcome FROM gtf_get_task(task);
 END $$;
 
@@ -563,7 +563,7 @@ BEGIN
     task := gtf_submit('gone', jsonb_build_object('what', w.way));
     RESET ROLE;
     COMMIT;
-    CALL gtf_wait(task, '30 s', ended);
+    CALL gtf_wait(task, '5 min', ended);
     INSERT INTO seen SELECT split_part(w.way, ' ', 1), concat_ws(', ', status, error_message, exception_type),
       (SELECT string_agg(what, ', ' ORDER BY seq) FROM log) FROM gtf_get_task(task);
     COMMIT;
@@ -598,7 +598,7 @@ BEGIN
   END LOOP;
 END $$;
 SELECT gtf_cancel(:'id');
-CALL gtf_wait(:'id', '30 s');
+CALL gtf_wait(:'id', '5 min');
 SELECT what FROM log;
 
 -- The row says what went wrong, and where.

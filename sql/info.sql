@@ -22,7 +22,7 @@ SELECT gtf_register_task('proc', 'proc()', max_attempts => 3, queue => 'nightly'
 -- wait until a task is in a state
 CREATE FUNCTION await(task_id uuid, state text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-  FOR i IN 1 .. 1000 LOOP
+  FOR i IN 1 .. 30000 LOOP
     EXIT WHEN gtf_status(task_id) = state;
     PERFORM pg_sleep(0.01);
   END LOOP;
@@ -96,7 +96,7 @@ CALL gtf_wait(:'failed');
 SELECT gtf_submit('boom', max_attempts => 2) AS again \gset
 DO $$
 BEGIN
-  FOR i IN 1 .. 1000 LOOP
+  FOR i IN 1 .. 30000 LOOP
     EXIT WHEN EXISTS (SELECT FROM gtf.task_info WHERE wait_reason = 'retry');
     PERFORM pg_sleep(0.01);
   END LOOP;

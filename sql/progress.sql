@@ -24,7 +24,7 @@ DECLARE
   t gtf.task_info;
 BEGIN
   FOR i IN 1 .. array_length(steps, 1) LOOP
-    FOR n IN 1 .. 1000 LOOP
+    FOR n IN 1 .. 30000 LOOP
       EXIT WHEN EXISTS (SELECT FROM pg_locks l WHERE locktype = 'advisory' AND objid = i AND NOT granted);
       PERFORM pg_sleep(0.01);
     END LOOP;

@@ -51,7 +51,7 @@ SELECT gtf_retry('01890000-0000-7000-8000-000000000000');
 \set VERBOSITY default
 
 -- an expired task can be retried, too
-SELECT gtf_submit('flaky', '{"succeed_at": 2}', delay => '1 h', expires_at => clock_timestamp() + interval '0.1 s') AS id \gset
+SELECT gtf_submit('flaky', '{"succeed_at": 2}', delay => '1 h', expires_at => clock_timestamp() + interval '1 s') AS id \gset
 CALL gtf_wait(:'id');
 SELECT gtf_retry(:'id');
 CALL gtf_wait(:'id');
@@ -63,7 +63,7 @@ SELECT gtf_submit('slow_flaky', '{"succeed_at": 2}') AS id \gset
 DO $$
 DECLARE n int := 0;
 BEGIN
-	WHILE NOT EXISTS (SELECT FROM gtf.task_info WHERE task_type = 'slow_flaky' AND wait_reason = 'retry' AND worker IS NULL) AND n < 3000 LOOP
+	WHILE NOT EXISTS (SELECT FROM gtf.task_info WHERE task_type = 'slow_flaky' AND wait_reason = 'retry' AND worker IS NULL) AND n < 30000 LOOP
 		PERFORM pg_sleep(0.01);
 		n := n + 1;
 	END LOOP;

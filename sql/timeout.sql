@@ -2,6 +2,8 @@
 CREATE EXTENSION gtf;
 CREATE ROLE regress_gtf_user;
 CREATE TABLE effects (seq serial, what text);
+-- called when a body has come to where its time shall be over
+CREATE SEQUENCE there;
 
 -- the error of a command
 CREATE FUNCTION fails(command text) RETURNS text LANGUAGE plpgsql AS $$
@@ -47,7 +49,7 @@ CREATE FUNCTION catches() RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO effects (what) VALUES ('catches');
   BEGIN
-    PERFORM pg_sleep(60);
+    PERFORM nextval('there'), pg_sleep(60);
   EXCEPTION WHEN query_canceled THEN
     -- this is not interrupted again
     PERFORM pg_sleep(0.4);
@@ -59,7 +61,26 @@ BEGIN
   INSERT INTO effects (what) VALUES ('committed');
   COMMIT;
   INSERT INTO effects (what) VALUES ('not committed');
-  PERFORM pg_sleep(60);
+  PERFORM nextval('there'), pg_sleep(60);
+END $$;
+-- run a task until its time is over, with more time if it was not there
+CREATE PROCEDURE run_there(task_type text, hard boolean, INOUT id uuid DEFAULT NULL) LANGUAGE plpgsql AS $$
+DECLARE
+  patience interval;
+  last int := (SELECT coalesce(max(seq), 0) FROM effects);
+  ended text;
+BEGIN
+  FOREACH patience IN ARRAY '{0.3 s,3 s,30 s}'::interval[] LOOP
+    DELETE FROM effects WHERE seq > last;
+    PERFORM setval('there', 1, false);
+    IF hard THEN
+      PERFORM gtf_set_timeout(task_type, hard_timeout => patience);
+    END IF;
+    id := gtf_submit(task_type, timeout => CASE WHEN NOT hard THEN patience END);
+    COMMIT;
+    CALL gtf_wait(id, NULL, ended);
+    EXIT WHEN (SELECT is_called FROM there);
+  END LOOP;
 END $$;
 
 -- The contract.
@@ -115,8 +136,8 @@ SELECT $$ status, attempt, result, started_at IS NOT NULL AS started, duration >
 SELECT gtf_register_task('polls', 'polls()', abort => 'poll', max_attempts => 3),
        gtf_register_task('checks', 'checks(text)', abort => 'poll', max_attempts => 3, timeout => '0.1 s'),
        gtf_register_task('sleeps', 'sleeps()', abort => 'interrupt', max_attempts => 3, timeout => '0.1 s'),
-       gtf_register_task('catches', 'catches()', abort => 'interrupt', timeout => '1 s'),
-       gtf_register_task('proc', 'proc()', abort => 'interrupt', timeout => '1 s'),
+       gtf_register_task('catches', 'catches()', abort => 'interrupt'),
+       gtf_register_task('proc', 'proc()', abort => 'interrupt'),
        gtf_register_task('deaf', 'hold(int)', abort => 'poll', timeout => '0.1 s'),
        gtf_register_task('hold', 'hold(int)', timeout => '0.1 s'),
        gtf_register_task('never', 'hold(int)', timeout => '0.1 s', abort => 'never');
@@ -138,10 +159,10 @@ SELECT :facts FROM gtf_get_task(:'id');
 SELECT gtf_submit('sleeps') AS id \gset
 CALL gtf_wait(:'id');
 SELECT :facts FROM gtf_get_task(:'id');
-SELECT gtf_submit('catches') AS catches, gtf_submit('proc') AS proc \gset
-CALL gtf_wait_all(ARRAY[:'catches', :'proc']::uuid[]);
-SELECT :facts FROM gtf_get_task(:'catches');
-SELECT :facts FROM gtf_get_task(:'proc');
+CALL run_there('catches', false) \gset
+SELECT :facts FROM gtf_get_task(:'id');
+CALL run_there('proc', false) \gset
+SELECT :facts FROM gtf_get_task(:'id');
 SELECT gtf_submit_sql('SELECT pg_sleep(60)', timeout => '0.1 s') AS id \gset
 CALL gtf_wait(:'id');
 SELECT :facts FROM gtf_get_task(:'id');
@@ -150,7 +171,7 @@ SELECT what FROM effects ORDER BY what;
 -- It does not listen, or cannot be aborted at all.
 CREATE PROCEDURE await_timeout(id uuid) LANGUAGE plpgsql AS $$
 BEGIN
-  WHILE NOT EXISTS (SELECT FROM gtf_get_task(id) WHERE status = 'aborting' OR timeout_exceeded) LOOP
+  WHILE NOT EXISTS (SELECT FROM gtf_get_task(id) WHERE status = 'aborting' OR timeout_exceeded OR (timeout IS NULL AND status = 'in_progress')) LOOP
     PERFORM pg_sleep(0.005);
   END LOOP;
 END $$;
@@ -160,6 +181,7 @@ SELECT gtf_submit('deaf', '{"lock": 1}') AS deaf, gtf_submit('hold', '{"lock": 1
 CALL await_timeout(:'deaf');
 CALL await_timeout(:'hold');
 CALL await_timeout(:'never');
+CALL await_timeout(:'unlimited');
 SELECT task_type, timeout, status, is_abortable, timeout_exceeded, can_cancel, error_message
   FROM gtf.task_info WHERE id IN (:'deaf', :'hold', :'never', :'unlimited') ORDER BY 1, 2;
 -- a cancel comes second
@@ -174,29 +196,39 @@ SELECT task_type, :facts FROM gtf.task_info WHERE id IN (:'deaf', :'hold', :'nev
 SELECT gtf_register_task('hard', 'hold(int)', abort => 'never', max_attempts => 3),
        gtf_register_task('both', 'hold(int)', timeout => '0.1 s'),
        gtf_register_task('proc_hard', 'proc()', abort => 'never');
-SELECT gtf_set_timeout('hard', hard_timeout => '0.1 s'), gtf_set_timeout('both', hard_timeout => '0.3 s'),
-       gtf_set_timeout('proc_hard', hard_timeout => '1 s');
+SELECT gtf_set_timeout('hard', hard_timeout => '0.1 s'), gtf_set_timeout('both', hard_timeout => '0.3 s');
 TRUNCATE effects;
 SELECT pg_advisory_lock(1);
-SELECT gtf_submit('hard', '{"lock": 1}') AS hard, gtf_submit('both', '{"lock": 1}') AS both, gtf_submit('proc_hard') AS proc \gset
-CALL gtf_wait_all(ARRAY[:'hard', :'both', :'proc']::uuid[]);
-SELECT task_type, :facts FROM gtf.task_info WHERE id IN (:'hard', :'both', :'proc') ORDER BY 1;
+SELECT gtf_submit('hard', '{"lock": 1}') AS hard, gtf_submit('both', '{"lock": 1}') AS both \gset
+CALL gtf_wait_all(ARRAY[:'hard', :'both']::uuid[]);
+CALL run_there('proc_hard', true) \gset
+SELECT task_type, :facts FROM gtf.task_info WHERE id IN (:'hard', :'both', :'id') ORDER BY 1;
 SELECT pg_advisory_unlock(1);
 SELECT what FROM effects ORDER BY what;
 -- one that was asked to stop before: that remains the cause
 CREATE FUNCTION starts_and_sleeps() RETURNS void LANGUAGE plpgsql AS
   $$BEGIN PERFORM gtf_update_progress(1), pg_sleep(60); END$$;
 SELECT gtf_register_task('cancelled', 'starts_and_sleeps()', abort => 'poll');
-SELECT gtf_set_timeout('cancelled', hard_timeout => '1.5 s');
-SELECT gtf_submit('cancelled') AS id \gset
-DO $$
+CREATE PROCEDURE run_cancelled(INOUT id uuid DEFAULT NULL) LANGUAGE plpgsql AS $$
+DECLARE
+  patience interval;
+  ended text;
 BEGIN
-  WHILE NOT EXISTS (SELECT FROM gtf.task_info WHERE task_type = 'cancelled' AND progress_current = 1) LOOP
-    PERFORM pg_sleep(0.005);
+  -- more time, if it was over before the cancel
+  FOREACH patience IN ARRAY '{0.5 s,5 s,50 s}'::interval[] LOOP
+    PERFORM gtf_set_timeout('cancelled', hard_timeout => patience);
+    id := gtf_submit('cancelled');
+    COMMIT;
+    WHILE NOT EXISTS (SELECT FROM gtf_get_task(id) t WHERE progress_current = 1 OR t.ended_at IS NOT NULL) LOOP
+      PERFORM pg_sleep(0.005);
+    END LOOP;
+    PERFORM gtf_cancel(ARRAY[id]);
+    COMMIT;
+    CALL gtf_wait(id, NULL, ended);
+    EXIT WHEN ended = 'aborted';
   END LOOP;
 END $$;
-SELECT gtf_cancel(:'id');
-CALL gtf_wait(:'id');
+CALL run_cancelled() \gset
 SELECT status, error_message, exception_type FROM gtf_get_task(:'id');
 
 -- Run again by hand: with a new time.
@@ -219,7 +251,8 @@ SELECT count(*) FROM gtf.live;
 SELECT count(*) FROM gtf.task_info WHERE ended_at IS NULL;
 
 DROP EXTENSION gtf;
-DROP PROCEDURE proc, await_timeout;
+DROP PROCEDURE proc, await_timeout, run_there, run_cancelled;
 DROP FUNCTION fails, noop, shown(), shown(uuid), hold, polls, checks, sleeps, catches, starts_and_sleeps;
 DROP TABLE effects;
+DROP SEQUENCE there;
 DROP ROLE regress_gtf_user;

@@ -4,6 +4,11 @@
 # Bodies that are held wait for an advisory lock which the test's own session
 # has (gate), so a test decides when they go on.  Nothing here sleeps for a
 # fixed time.
+#
+# The machine may stop for seconds at any moment.  So no test expects that it
+# comes in time for something: what has to happen before a timeout, a delay or
+# an expiry is done in one call of the server, and what has to be quick has
+# several tries (in_time).
 
 package GtfTest;
 
@@ -19,7 +24,7 @@ use Time::HiRes qw(usleep time);
 our @EXPORT = qw(
   gtf_node create_bodies gate session
   submit submit_sql ended outcome status until_status until_true
-  executor_of worker_pid new_worker terminate waiter nobody_waits
+  executor_of until_held holder worker_pid new_worker terminate waiter nobody_waits in_time
   until_dispatched start_after_crash log_count log_offset until_log time_ms
 );
 
@@ -193,6 +198,27 @@ sub executor_of
 		"SELECT pid FROM gtf.workers WHERE task_id = '$id'");
 }
 
+# Waits until this many bodies wait for a gate.
+sub until_held
+{
+	my ($node, $key, $count) = @_;
+
+	$count //= 1;
+	until_true($node,
+		"SELECT count(*) = $count FROM pg_locks WHERE locktype = 'advisory' AND objid = $key AND NOT granted"
+	);
+}
+
+# Process id of the only one that waits for a gate, once there is one.
+sub holder
+{
+	my ($node, $key) = @_;
+
+	until_held($node, $key);
+	return $node->safe_psql('postgres',
+		"SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $key AND NOT granted");
+}
+
 # Starts to wait for the end of a task; what is returned waits for the end of
 # that and says the status.
 sub waiter
@@ -202,9 +228,10 @@ sub waiter
 
 	$session->query_until(qr/waiting/,
 		"\\echo waiting\nCALL gtf_wait('$id');\n\\echo done\n");
-	until_true($node,
-		"SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'CALL gtf_wait(''$id'')%' AND wait_event = 'Extension'"
-	);
+	# unless it has ended meanwhile
+	until_true(
+		$node, "SELECT count(*) > 0 OR gtf_status('$id') NOT IN ('pending', 'in_progress', 'aborting')
+		  FROM pg_stat_activity WHERE query LIKE 'CALL gtf_wait(''$id'')%' AND wait_event = 'Extension'");
 	return sub {
 		my $out = $session->query_until(qr/done/, '');
 
@@ -324,6 +351,21 @@ sub until_log
 	}
 	diag "never logged: $pattern";
 	return 0;
+}
+
+# Something that has to be quick: it fails if it was quick in none of several
+# tries.
+sub in_time
+{
+	my ($what, $code) = @_;
+	my $tries = 5;
+
+	for (1 .. $tries)
+	{
+		return pass($what) if $code->();
+	}
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return fail("$what (in none of $tries tries)");
 }
 
 sub time_ms

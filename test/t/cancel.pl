@@ -32,10 +32,20 @@ sub sql
 
 my ($id, $s, $wait);
 
+# Submit a task in a session and cancel it there in a transaction that stays
+# open; at once, for the task shall not have expired or begun.
+sub submit_and_cancel
+{
+	my ($submit) = @_;
+	my $out = $s->query_safe("$submit AS id \\gset\nRESET ROLE; BEGIN; SELECT FROM gtf_cancel(:'id'); SELECT :'id'");
+
+	return $out =~ s/\s//gr;
+}
+
 # a task that expires while its cancel is not committed
-$id = submit($node, q{'note', delay => '1 h', expires_at => clock_timestamp() + interval '0.4 s'});
 $s = session($node);
-$s->query_safe("BEGIN; SELECT gtf_cancel('$id')");
+my $expiring = q{SELECT gtf_submit('note', delay => '1 h', expires_at => clock_timestamp() + interval '1 s')};
+$id = submit_and_cancel($expiring);
 until_true($node, "SELECT clock_timestamp() > expires_at + interval '0.2 s' FROM gtf_get_task('$id')");
 is(ended($node, submit($node, q{'note'})), 'success', 'expired, cancel not committed: tasks go on');
 nobody_waits($node, 'expired: nobody waits for the transaction');
@@ -46,8 +56,7 @@ $wait = waiter($node, $id);
 $s->query_safe('COMMIT');
 is($wait->(), 'aborted', 'until the cancel is committed');
 is(outcome($node, $id), 'aborted|0', 'without a message');
-$id = submit($node, q{'note', delay => '1 h', expires_at => clock_timestamp() + interval '0.4 s'});
-$s->query_safe("BEGIN; SELECT gtf_cancel('$id')");
+$id = submit_and_cancel($expiring);
 until_true($node, "SELECT clock_timestamp() > expires_at + interval '0.2 s' FROM gtf_get_task('$id')");
 $wait = waiter($node, $id);
 $s->query_safe('ROLLBACK');
@@ -56,8 +65,7 @@ is(outcome($node, $id), 'aborted|0|Task expired', 'and it expires');
 
 # a task that fails because its owner may not connect
 sql(q{CREATE ROLE regress_gtf_out LOGIN; REVOKE CONNECT ON DATABASE postgres FROM PUBLIC});
-$id = $node->safe_psql('postgres', q{SET ROLE regress_gtf_out; SELECT gtf_submit('note', delay => '0.4 s')});
-$s->query_safe("BEGIN; SELECT gtf_cancel('$id')");
+$id = submit_and_cancel(q{SET ROLE regress_gtf_out; SELECT gtf_submit('note', delay => '1 s')});
 until_true($node, "SELECT clock_timestamp() > run_at + interval '0.2 s' FROM gtf_get_task('$id')");
 is(ended($node, submit($node, q{'note'})), 'success', 'refused, cancel not committed: tasks go on');
 nobody_waits($node, 'refused: nobody waits for the transaction');
@@ -187,7 +195,7 @@ $node->append_conf('postgresql.conf', 'gtf.max_executors = 1');
 $node->reload;
 until_true($node, q{SELECT count(*) <= 1 FROM gtf.workers WHERE kind = 'executor'});
 my $revoked = '';
-for my $try (1 .. 20)
+for my $try (1 .. 100)
 {
 	my ($divides, $next, $told) = split /\|/, sql('CALL divide_and_revoke()');
 

@@ -74,7 +74,10 @@ $node->safe_psql(
 		rolled_back boolean;
 		until timestamptz := clock_timestamp() + seconds * interval '1 s';
 	BEGIN
-		WHILE clock_timestamp() < until LOOP
+		-- and until there was some work
+		WHILE clock_timestamp() < until OR (SELECT count(*) < 500 FROM gtf.tasks)
+			OR (SELECT count(DISTINCT status) < 2 OR min(n) < 10 FROM (SELECT status, count(*) AS n FROM gtf.outcomes WHERE status IN ('s', 'a') GROUP BY 1) x)
+		LOOP
 			ids := '{}';
 			FOR i IN 1 .. 1 + random() * 7 LOOP
 				ids := ids || gtf_submit(kinds[1 + floor(random() * array_length(kinds, 1))],
@@ -129,18 +132,11 @@ for my $i (1 .. $clients)
 until_true($node,
 	q{SELECT count(*) = 0 FROM gtf.task_info WHERE ended_at IS NULL});
 
-my $count = $node->safe_psql('postgres', 'SELECT count(*) FROM gtf.tasks');
 note $node->safe_psql(
 	'postgres', q{SELECT task_type, status, started_at IS NOT NULL AS started, error_message, count(*)
 	  FROM gtf.task_info GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4});
 note $node->safe_psql('postgres',
 	q{SELECT what, told, count(*) FROM asked WHERE what <> 'array' GROUP BY 1, 2 ORDER BY 1, 2});
-cmp_ok($count, '>', 200, 'there was work');
-for my $status ('success', 'aborted')
-{
-	cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM gtf.task_info WHERE status = '$status'"),
-		'>', $count / 20, "many ended as $status");
-}
 
 # The number of rows that a query finds is to be zero.
 sub none

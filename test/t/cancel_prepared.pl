@@ -69,9 +69,12 @@ $s->query_safe("ROLLBACK PREPARED 'unwanted'");
 is($wait->(), 'success', 'ROLLBACK PREPARED lets it run');
 
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
-($pending, $kept, my $retried) = map { submit($node, $_) } q{'note', delay => '1 h'}, q{'note', delay => '0.5 s'}, q{'raise_after', '{"key": 1}'};
+($pending, my $retried) = map { submit($node, $_) } q{'note', delay => '1 h'}, q{'raise_after', '{"key": 1}'};
 ended($node, $retried);
-$s->query_safe("BEGIN; SELECT gtf_cancel('$pending'), gtf_cancel('$kept'), gtf_retry('$retried'); PREPARE TRANSACTION 'restart'");
+# before it is due
+$kept = $s->query_safe("SELECT gtf_submit('note', delay => '1 s') AS kept \\gset
+	BEGIN; SELECT gtf_cancel('$pending') AS a, gtf_cancel(:'kept') AS b, gtf_retry('$retried') AS c \\gset
+	PREPARE TRANSACTION 'restart'; SELECT :'kept'");
 $_->quit for $s, $gate;
 $node->restart;
 is(ended($node, submit($node, q{'note'})), 'success', 'prepared before a restart: tasks go on');

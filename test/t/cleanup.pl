@@ -53,8 +53,8 @@ $node->safe_psql(
 		gtf_register_task('poll', 'work(jsonb)', abort => 'poll'),
 		gtf_register_task('return', 'work_and_return(jsonb)'),
 		gtf_register_task('abort', 'work_and_abort(jsonb)'),
-		gtf_register_task('hard', 'work(jsonb)'), gtf_set_timeout('hard', hard_timeout => '0.3 s'),
-		gtf_register_task('hard return', 'work_and_return(jsonb)'), gtf_set_timeout('hard return', hard_timeout => '0.3 s');
+		gtf_register_task('hard', 'work(jsonb)'),
+		gtf_register_task('hard return', 'work_and_return(jsonb)'), gtf_set_timeout('hard return', hard_timeout => '2 s');
 });
 my $gate = gate($node, 1, 2);
 my $log;
@@ -66,26 +66,6 @@ sub work
 	$log = log_offset($node);
 	return $node->safe_psql('postgres',
 		($params{role} ? "SET ROLE $params{role};" : '') . "SELECT gtf_submit('$type', '$arg')");
-}
-
-# Is there a process that waits for a gate in this task's handlers?
-sub until_held
-{
-	my ($key, $count) = @_;
-
-	$count //= 1;
-	until_true($node,
-		"SELECT count(*) = $count FROM pg_locks WHERE locktype = 'advisory' AND objid = $key AND NOT granted"
-	);
-}
-
-sub holder
-{
-	my ($key) = @_;
-
-	until_held($key);
-	return $node->safe_psql('postgres',
-		"SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $key AND NOT granted");
 }
 
 sub effects
@@ -101,9 +81,9 @@ my $me = $node->safe_psql('postgres', 'SELECT current_user');
 
 # by another process, as the owner, before the next attempt
 my $id = work('work', '{"handlers": 2, "gate": 2}', role => 'app');
-my $pid = holder(1);
+my $pid = holder($node, 1);
 terminate($node, $pid);
-my $cleaner = holder(2);
+my $cleaner = holder($node, 2);
 isnt($cleaner, $pid, 'cleanup handlers run in another process');
 is( $node->safe_psql(
 		'postgres', "SELECT concat_ws(' ', status, attempt, worker = 'executor $pid') FROM gtf_get_task('$id')"),
@@ -112,7 +92,7 @@ is( $node->safe_psql(
 is($node->safe_psql('postgres', "SELECT count(*) FROM gtf.task_attempts WHERE task_id = '$id'"),
 	0, 'and has no outcome');
 $gate->query_safe('SELECT pg_advisory_unlock(2)');
-holder(1);
+holder($node, 1);
 is(effects($id), '1 102 app, 1 101 app', 'as the owner, with the task and attempt, the last registered first');
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
 is(outcome($node, $id), 'success|2', 'then the task runs again');
@@ -123,7 +103,7 @@ is( $node->safe_psql('postgres', q{SELECT count(*) FROM gtf.task_info WHERE stat
 # a handler that fails
 $gate->query_safe('SELECT pg_advisory_lock(1), pg_advisory_lock(2)');
 $id = work('work', '{"handlers": 2, "fail": true}');
-terminate($node, holder(1));
+terminate($node, holder($node, 1));
 until_true($node, "SELECT attempt = 2 FROM gtf_get_task('$id')");
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
 is(outcome($node, $id), 'success|2', 'a failed handler of a lost attempt does not concern the task');
@@ -134,8 +114,8 @@ is(log_count($node, qr/WARNING:  cleanup handler public.clean\(pg_catalog.jsonb\
 # cancelled while the handlers run
 $gate->query_safe('SELECT pg_advisory_lock(1)');
 $id = work('work', '{"handlers": 1, "gate": 2}');
-terminate($node, holder(1));
-$cleaner = holder(2);
+terminate($node, holder($node, 1));
+$cleaner = holder($node, 2);
 is($node->safe_psql('postgres', "SELECT gtf_cancel('$id')"), 'aborted', 'a task can be cancelled while it is cleaned up after');
 $gate->query_safe('SELECT pg_advisory_unlock(2)');
 is(outcome($node, $id), 'aborted|1', 'and ends when that is done');
@@ -144,8 +124,8 @@ is(effects($id), "1 101 $me", 'the handler gets through');
 # the cleaning executor is lost, too: once more, then no more
 $gate->query_safe('SELECT pg_advisory_lock(2)');
 $id = work('work', '{"handlers": 1, "gate": 2}');
-terminate($node, holder(1));
-$cleaner = holder(2);
+terminate($node, holder($node, 1));
+$cleaner = holder($node, 2);
 terminate($node, $cleaner);
 until_true($node,
 	"SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND NOT granted AND pid <> $cleaner)");
@@ -154,7 +134,7 @@ is(outcome($node, $id), 'success|2', 'a lost cleanup is tried again');
 is(effects($id), "1 101 $me, 2 1 $me", 'its handlers have run once in the end');
 $gate->query_safe('SELECT pg_advisory_lock(1)');
 $id = work('work', '{"handlers": 1, "die": true}');
-terminate($node, holder(1));
+terminate($node, holder($node, 1));
 until_true($node, "SELECT attempt = 2 FROM gtf_get_task('$id')");
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
 is(outcome($node, $id), 'success|2', 'handlers that end two processes are given up');
@@ -163,8 +143,8 @@ is(log_count($node, qr/WARNING:  cleanup handlers of gtf task $id did not run/, 
 # a dispatcher that is new to it
 $gate->query_safe('SELECT pg_advisory_lock(1), pg_advisory_lock(2)');
 $id = work('work', '{"handlers": 1, "gate": 2}');
-terminate($node, holder(1));
-holder(2);
+terminate($node, holder($node, 1));
+holder($node, 2);
 my $dispatcher = worker_pid($node, 'dispatcher');
 terminate($node, $dispatcher);
 new_worker($node, 'dispatcher', $dispatcher);
@@ -177,7 +157,7 @@ $gate->query_safe('SELECT pg_advisory_lock(1)');
 $node->safe_psql('postgres', 'REVOKE CONNECT ON DATABASE postgres FROM PUBLIC');
 $node->safe_psql('postgres', 'GRANT CONNECT ON DATABASE postgres TO app');
 $id = work('work', '{"handlers": 1}', role => 'app');
-$pid = holder(1);
+$pid = holder($node, 1);
 $node->safe_psql('postgres', 'REVOKE CONNECT ON DATABASE postgres FROM app');
 terminate($node, $pid);
 like(outcome($node, $id), qr/^failure\|1\|role "app" does not have CONNECT privilege/,
@@ -188,7 +168,7 @@ $node->safe_psql('postgres', 'GRANT CONNECT ON DATABASE postgres TO PUBLIC');
 
 # gtf is disabled: later
 $id = work('work', '{"handlers": 1}');
-$pid = holder(1);
+$pid = holder($node, 1);
 $node->append_conf('postgresql.conf', 'gtf.enabled = off');
 $node->reload;
 until_true($node, q{SELECT current_setting('gtf.enabled') = 'off'});
@@ -204,12 +184,19 @@ is(effects($id), "1 101 $me, 2 1 $me", 'first the handlers, then the next attemp
 
 # a hard timeout: the body is cancelled, the handlers have the rest of the time
 $gate->query_safe('SELECT pg_advisory_lock(1), pg_advisory_lock(2)');
-$id = work('hard', '{"handlers": 1}');
+for my $timeout ('0.3 s', '3 s', '30 s')
+{
+	$node->safe_psql('postgres', "SELECT gtf_set_timeout('hard', hard_timeout => '$timeout')");
+	$id = work('hard', '{"handlers": 1}');
+	ended($node, $id);
+	# else it was over before the handler was registered
+	last if effects($id) ne '';
+}
 is(outcome($node, $id), 'timed_out|1|Task timed out', 'a hard timeout cancels the statement');
 is(effects($id), "1 101 $me", 'and cleanup handlers run');
 $id = work('hard return', '{"gate": 2}');
-$pid = holder(2);
-until_true($node, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND NOT granted AND pid <> $pid)");
+until_true($node,
+	"SELECT count(*) = 1 FROM pg_locks, gtf_get_task('$id') WHERE locktype = 'advisory' AND objid = 2 AND NOT granted AND 'executor ' || pid <> worker");
 $gate->query_safe('SELECT pg_advisory_unlock(2)');
 is(outcome($node, $id), 'timed_out|1|Task timed out', 'a handler that takes longer loses its process');
 is(effects($id), "1 101 $me", 'and another one runs it');
@@ -217,7 +204,7 @@ is(effects($id), "1 101 $me", 'and another one runs it');
 # what can be done about a handler that takes long
 $gate->query_safe('SELECT pg_advisory_lock(2)');
 $id = work('return', '{"gate": 2}');
-holder(2);
+holder($node, 2);
 is($node->safe_psql('postgres', "SELECT concat_ws(' ', status, is_abortable) FROM gtf_get_task('$id')"),
 	'in_progress f', 'while cleanup handlers run the task is in progress');
 my ($rc, $out, $err) = $node->psql('postgres', "SELECT gtf_cancel('$id')");
@@ -231,7 +218,7 @@ $id = work('abort', '{"gate": 2}');
 executor_of($node, $id);
 until_true($node, "SELECT is_abortable FROM gtf_get_task('$id')");
 $node->safe_psql('postgres', "SELECT gtf_cancel('$id')");
-$pid = holder(2);
+$pid = holder($node, 2);
 is(status($node, $id), 'aborting', 'while abort handlers run the task is aborting');
 is($node->safe_psql('postgres', "SELECT gtf_cancel('$id')"), 'aborted', 'and another cancel has nothing to do');
 $node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
@@ -240,7 +227,7 @@ is(outcome($node, $id), 'failure|1|Abort handler failed: canceling statement due
 
 # the process is ended in the middle of a cleanup handler
 $id = work('return', '{"gate": 2}');
-$pid = holder(2);
+$pid = holder($node, 2);
 terminate($node, $pid);
 until_true($node, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND NOT granted AND pid <> $pid)");
 $gate->query_safe('SELECT pg_advisory_unlock(2)');
@@ -252,7 +239,7 @@ $gate->query_safe('SELECT pg_advisory_unlock(1)');
 $gate->quit;
 $gate = gate($node, 1);
 $id = work('work', '{"handlers": 1}');
-holder(1);
+holder($node, 1);
 until_true($node, "SELECT EXISTS (SELECT FROM gtf.live WHERE task_id = '$id')");
 $node->safe_psql('postgres', 'CHECKPOINT');
 $node->stop('immediate');
@@ -266,7 +253,7 @@ $node->append_conf('postgresql.conf', 'gtf.max_slots = 1');
 $node->restart;
 $gate = gate($node, 1);
 $id = work('work', '{"handlers": 1}');
-terminate($node, holder(1));
+terminate($node, holder($node, 1));
 until_true($node, "SELECT attempt = 2 FROM gtf_get_task('$id')");
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
 is(outcome($node, $id), 'success|2', 'the slot of a lost attempt does not keep others out for ever');

@@ -99,12 +99,23 @@ sub start_clients
 	} 0 .. $clients - 1;
 }
 
+# How much has been acknowledged.
+sub lines
+{
+	return map { split /(?<=\n)/, slurp_file($_) } glob $node->basedir . "/out.$_[0].*";
+}
+
 for my $round (1 .. $crashes)
 {
 	my @psql = start_clients($round);
 	my $kind = int rand 6;
 
-	usleep(200_000 + int rand 800_000);
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		last if lines($round) > 20;
+		usleep(100_000);
+	}
+	usleep(int rand 800_000);
 	if ($kind == 0)
 	{
 		note "crash $round: immediate stop";

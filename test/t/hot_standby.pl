@@ -46,20 +46,24 @@ ended($primary, $_) for values %id;
 	atomic => submit($primary, q{'stuck'}),
 	procedure => submit($primary, q{'call_stuck'}));
 executor_of($primary, $id{$_}) for ('atomic', 'procedure');
+# the third executor is held by another one after the first attempt of one,
+# which does not get another attempt so
+($id{retrying}, $id{third}) = split /\|/,
+  primary(q{SELECT gtf_submit('raise_twice', '{"message": "b"}', priority => 1), gtf_submit('stuck')});
+executor_of($primary, $id{third});
 %id = (
 	%id,
-	retrying => submit($primary, q{'raise_twice', '{"message": "b"}'}),
 	delayed => submit($primary, q{'note', delay => '3 s'}),
 	later => submit($primary, q{'note', delay => '1 day'}));
 until_true($primary,
 	"SELECT count(*) = 1 FROM gtf.task_attempts WHERE task_id = '$id{retrying}'");
-until_true($primary, 'SELECT count(*) = 3 FROM gtf.live');
+until_true($primary, 'SELECT count(*) = 4 FROM gtf.live');
 primary(q{BEGIN; SELECT gtf_submit('note', '{"n": 77}'); PREPARE TRANSACTION 'p'});
 primary('SELECT pg_switch_wal()');
 $primary->wait_for_catchup($standby);
 
 # reading
-is(standby('SELECT count(*) FROM gtf.task_info'), '7', 'gtf.task_info');
+is(standby('SELECT count(*) FROM gtf.task_info'), '8', 'gtf.task_info');
 is(standby("SELECT status, result FROM gtf_result('$id{done}')"), 'success|5', 'a success');
 is(standby("SELECT status, error_message FROM gtf_get_task('$id{failed}')"), 'failure|a', 'a failure');
 is(standby("SELECT gtf_status('$id{atomic}'), gtf_status('$id{procedure}')"), 'in_progress|in_progress', 'running tasks');
@@ -91,6 +95,7 @@ $primary->stop('immediate');
 $standby->promote;
 standby('INSERT INTO released DEFAULT VALUES');
 like(outcome($standby, $id{atomic}), qr/^success\|2$/, 'the running task runs again');
+like(outcome($standby, $id{third}), qr/^success\|2$/, 'and so does the other');
 is(standby("SELECT string_agg(attempt::text, ',') FROM effects WHERE task = '$id{atomic}'"), '2', 'with its effects once');
 is(outcome($standby, $id{procedure}), 'failure|1|executor lost|executor_lost', 'the procedure is lost');
 is(outcome($standby, $id{retrying}), 'failure|2|b|raise_exception', 'the retrying task is tried again');

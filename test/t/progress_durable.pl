@@ -10,6 +10,7 @@ use GtfTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use List::Util qw(min);
 use Time::HiRes qw(usleep time);
 
 my $node = gtf_node('main', init => { allows_streaming => 1 });
@@ -57,15 +58,6 @@ sub interval
 	until_true($node, "SELECT current_setting('gtf.progress_flush_interval') = '$value'");
 }
 
-# Waits until the body waits for this gate.
-sub until_held
-{
-	my ($key) = @_;
-
-	until_true($node,
-		"SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = $key AND NOT granted)");
-}
-
 sub live
 {
 	my ($id) = @_;
@@ -99,11 +91,11 @@ my $gate = gate($node, 11, 12, 13);
 my $id = submit($node, q{'steps', '{"key": 10, "n": 3, "size": 1000000}'});
 my $other = submit_sql($node, 'DO $$ BEGIN PERFORM gtf_update_progress(0.25); PERFORM pg_advisory_xact_lock_shared(13); END $$',
 	options => 'max_attempts => 2');
-until_held(11);
+until_held($node, 11);
 until_live($id, 1);
 is(live($id), 'r|1|r|1|3|1', 'progress and payload are written while the task runs');
 $gate->query_safe('SELECT pg_advisory_unlock(11)');
-until_held(12);
+until_held($node, 12);
 until_live($id, 2);
 is(live($id), 'r|1|r|2|3|2', 'and again when there is news');
 is( $node->safe_psql('postgres', "SELECT length(payload ->> 'random') FROM gtf.live WHERE task_id = '$id'"),
@@ -130,9 +122,9 @@ is( $node->safe_psql('postgres',
 interval('1h');
 $gate = gate($node, 21, 22, 23);
 $id = submit($node, q{'steps', '{"key": 20, "n": 3}'});
-until_held(21);
+until_held($node, 21);
 $gate->query_safe('SELECT pg_advisory_unlock(21)');
-until_held(22);
+until_held($node, 22);
 until_true($node, "SELECT EXISTS (SELECT FROM gtf.live WHERE task_id = '$id')");
 is(live($id), 'r|1', 'nothing is written before the interval has passed');
 my $pid = executor_of($node, $id);
@@ -147,19 +139,34 @@ until_true($node, "SELECT value = 0 FROM gtf.stats WHERE name = 'payload_memory_
 # ---- only what has changed is written
 
 interval('20ms');
-$gate = gate($node, 31, 32, 33);
+$gate = gate($node, 31, 32, 33, 71 .. 79);
 $id = submit($node, q{'count_up', '{"key": 30, "size": 20000}'});
-until_held(31);
+until_held($node, 31);
 until_live($id, 1);
+
+# The dispatcher goes round: it writes what another task reports, three times.
+my $other_step = 0;
+my $round = submit($node, q{'steps', '{"key": 70, "n": 9}'});
+until_live($round, 1);
+
+sub rounds
+{
+	for (1 .. 3)
+	{
+		$other_step++;
+		$gate->query_safe("SELECT pg_advisory_unlock(70 + $other_step)");
+		until_live($round, $other_step + 1);
+	}
+}
 my $row = "SELECT ctid || ' ' || xmin FROM gtf.live WHERE task_id = '$id'";
 my $chunks = q{SELECT string_agg(DISTINCT chunk_id::text, ' ') FROM } . $node->safe_psql('postgres',
 	q{SELECT reltoastrelid::regclass FROM pg_class WHERE oid = 'gtf.live'::regclass});
 # the report that came with the payload may be written in two steps
-usleep(200_000);
+rounds();
 my $before = $node->safe_psql('postgres', $row);
 my $before_chunks = $node->safe_psql('postgres', $chunks);
 like($before_chunks, qr/^\d+$/, 'the payload is stored out of line');
-usleep(500_000);
+rounds();
 is($node->safe_psql('postgres', $row), $before, 'without news nothing is written');
 $gate->query_safe('SELECT pg_advisory_unlock(31)');
 until_live($id, 2);
@@ -183,18 +190,20 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM gtf.live'), '0', 'deletes 
 interval('0');
 $gate = gate($node, 41 .. 46);
 $id = submit($node, q{'steps', '{"key": 40, "n": 6}'});
-my $slowest = 0;
+my @times;
 for my $step (1 .. 6)
 {
 	my $start = time;
 
-	until_held(40 + $step);
+	until_held($node, 40 + $step);
 	until_live($id, $step);
-	$slowest = time - $start if time - $start > $slowest;
+	push @times, time - $start;
 	$gate->query_safe("SELECT pg_advisory_unlock(40 + $step)");
 }
-note "slowest: $slowest s";
-cmp_ok($slowest, '<', 1.5, 'with interval 0 the dispatcher is woken');
+note "seconds: @times";
+# somebody who looks from time to time, as it does when it is not woken, comes
+# in time for one report, but not for the next one
+cmp_ok(min(map { $times[$_] + $times[ $_ + 1 ] } 1 .. 4), '<', 1.5, 'with interval 0 the dispatcher is woken');
 is(ended($node, $id), 'success', 'the end of it');
 $gate->quit;
 
@@ -239,7 +248,7 @@ until_true($node, q{SELECT count(*) = 100 FROM gtf.task_info WHERE status = 'suc
 SKIP:
 {
 	skip 'a slow machine', 1
-	  if $node->safe_psql('short', q{SELECT max(duration) > '80 ms' FROM gtf.task_info}) eq 't';
+	  if $node->safe_psql('short', q{SELECT max(duration) > '20 ms' FROM gtf.task_info}) eq 't';
 	is($node->safe_psql('short', q{SELECT pg_relation_size('gtf.live')}),
 		'0', 'of short tasks nothing was ever written to gtf.live');
 }
@@ -251,12 +260,12 @@ interval('10ms');
 $gate = gate($node, 51, 61);
 $id = submit($node, q{'steps', '{"key": 50, "n": 1}'});
 my $next = submit($node, q{'steps', '{"key": 60, "n": 1}'});
-until_held(51);
+until_held($node, 51);
 until_live($id, 1);
 # the dispatcher has nothing more to do
 usleep(2_500_000);
 $gate->query_safe('SELECT pg_advisory_unlock(51)');
-until_held(61);
+until_held($node, 61);
 until_live($next, 1);
 is(live($next), 'r|1|r|1|1|1', 'the second of two tasks is written as well');
 $node->safe_psql('postgres', 'ALTER SYSTEM RESET gtf.max_executors');

@@ -79,12 +79,12 @@ cmp_ok(scans(), '>', 10, 'although they were not in memory all the time');
 $node->safe_psql('postgres', 'TRUNCATE effects');
 $node->safe_psql(
 	'postgres', q{
-	SELECT set_config('test.run_at', (clock_timestamp() + interval '2 s')::text, false);
-	SELECT count(gtf_submit('note', jsonb_build_object('n', n), priority => n % 3,
-		run_at => current_setting('test.run_at')::timestamptz)) FROM generate_series(1, 5000) n;
-	SELECT gtf_submit('note', run_at => current_setting('test.run_at')::timestamptz + '1 day')
-	  FROM generate_series(1, 2000)}
-	=~ s/gtf\.test_run_at/test.run_at/gr);
+	SELECT clock_timestamp() AS start \gset
+	SELECT count(gtf_submit('note', delay => '1 day')) FROM generate_series(1, 2000);
+	-- not before they are all there
+	SELECT clock_timestamp() + '2 s' + 10 * (clock_timestamp() - :'start') AS run_at \gset
+	SELECT count(gtf_submit('note', jsonb_build_object('n', n), priority => n % 3, run_at => :'run_at'))
+	  FROM generate_series(1, 5000) n});
 until_true($node, 'SELECT count(*) = 5000 FROM effects');
 is($node->safe_psql('postgres', $in_order), '5000|5000|0',
 	'tasks that are due at the same moment run in order of priority');

@@ -62,14 +62,14 @@ sub backlog
 		command => submit_sql($node, 'SELECT pg_sleep(600)'));
 	executor_of($node, $_) for values %id;
 
-	# two that fail once, while the three executors are held
+	# one that fails once; then the fourth executor is held, too
 	$node->safe_psql('postgres', "ALTER SYSTEM SET gtf.max_executors = 4");
 	$node->reload;
-	$id{retrying} = submit($node, q{'raise_twice', '{"message": "a"}'});
-	until_true($node,
-		"SELECT count(*) = 1 FROM gtf.task_attempts WHERE task_id = '$id{retrying}'");
-	$id{fourth} = submit($node, q{'stuck'});
+	($id{retrying}, $id{fourth}) = split /\|/, $node->safe_psql('postgres',
+		q{SELECT gtf_submit('raise_twice', '{"message": "a"}', priority => 1), gtf_submit('stuck')});
 	executor_of($node, $id{fourth});
+	is($node->safe_psql('postgres', "SELECT count(*) FROM gtf.task_attempts WHERE task_id = '$id{retrying}'"),
+		'1', 'one has failed once');
 
 	$id{delayed} = submit($node, q{'note', delay => '2 s'});
 	$id{pending} = submit($node, q{'note', '{"n": 7}'});

@@ -121,11 +121,12 @@ is(sqlstate(q{SELECT gtf_submit_many('note', '{}')}), '55000', 'also of nothing'
 # the dispatcher has noticed it, too, when a task does not start any more
 for (1 .. 100)
 {
-	my $probe = sql(q{SET gtf.enabled = on; SELECT gtf_submit('note')});
+	my @probes = map { sql(q{SET gtf.enabled = on; SELECT gtf_submit('note')}) } 1 .. 2;
 
-	push @waiting, $probe;
-	last if sql("CALL gtf_wait('$probe', '1 s')") eq 'pending';
-	pop @waiting;
+	# nor one that comes later
+	push @waiting, @probes;
+	last if sql("CALL gtf_wait('$probes[0]', '1 s')") eq 'pending' && sql("CALL gtf_wait('$probes[1]', '1 s')") eq 'pending';
+	pop @waiting for 1 .. 2;
 }
 is(status($node, $held), 'in_progress', 'what runs runs on');
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
@@ -141,8 +142,8 @@ until_true($node, $none_active);
 # and for a database
 sql(q{CREATE DATABASE other});
 $node->safe_psql('other', 'CREATE EXTENSION gtf');
-my $other = submit_sql($node, 'SELECT 1', db => 'other', options => q{delay => '1500 ms'});
-sql('ALTER DATABASE other SET gtf.enabled = off');
+my $other = $node->safe_psql('other', q{SELECT gtf_submit_sql('SELECT 1', delay => '2500 ms');
+	ALTER DATABASE other SET gtf.enabled = off});
 (undef, undef, my $err) = $node->psql('other', q{SELECT gtf_submit_sql('SELECT 1')});
 like($err, qr/disabled/, 'off in one database');
 is(outcome($node, submit($node, q{'note'})), 'success|1', 'on in another');

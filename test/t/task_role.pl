@@ -235,8 +235,8 @@ for my $order ([ 'alice', 'bob' ], [ 'bob', 'alice' ], [ 'ghost', 'boss' ], [ 'b
 {
 	my ($first, $second) = @$order;
 
-	sql(qq{SET ROLE $first; SELECT gtf_submit('nap') FROM generate_series(1, 200); RESET ROLE;
-		SET ROLE $second; SELECT gtf_submit('nap') FROM generate_series(1, 2)});
+	sql(qq{BEGIN; SET LOCAL ROLE $first; SELECT gtf_submit('nap') FROM generate_series(1, 200); RESET ROLE;
+		SET LOCAL ROLE $second; SELECT gtf_submit('nap') FROM generate_series(1, 2); COMMIT});
 	until_true($node, q{SELECT count(*) = 0 FROM gtf.task_info WHERE status NOT IN ('success', 'failure')});
 	cmp_ok(sql(qq{SELECT count(*) FROM effects WHERE who = '$first' AND seq < (SELECT min(seq) FROM effects WHERE who = '$second')}),
 		'<', 150, "$first does not keep $second from running");

@@ -32,6 +32,17 @@ $node->safe_psql(
 			END;
 		END LOOP;
 	END$$;
+	-- does not stop when it is told, but some time later
+	CREATE FUNCTION slow_witted() RETURNS void LANGUAGE plpgsql AS $$
+	DECLARE
+		told int := 0;
+	BEGIN
+		PERFORM effect();
+		WHILE told < 5 LOOP
+			PERFORM pg_sleep(0.05);
+			told := told + gtf_is_aborting()::int;
+		END LOOP;
+	END$$;
 	CREATE FUNCTION doze(n int DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$BEGIN
 		PERFORM effect(n);
 		IF NOT gtf_sleep('1 min') THEN RAISE query_canceled; END IF;
@@ -42,11 +53,21 @@ $node->safe_psql(
 		'BEGIN PERFORM effect(), pg_advisory_xact_lock_shared(key), gtf_check_abort(); END';
 	SELECT gtf_register_task('stubborn', 'stubborn(float8)', abort => 'poll', max_attempts => 3),
 		gtf_register_task('stubborn_never', 'stubborn(float8)', abort => 'never'),
+		gtf_register_task('slow_witted', 'slow_witted()', abort => 'poll', timeout => '100 ms'),
 		gtf_register_task('doze', 'doze(int)', abort => 'poll'),
 		gtf_register_task('never', 'hold(int,int)', abort => 'never', timeout => '50 ms'),
-		gtf_register_task('told', 'told(int)', abort => 'poll', timeout => '1 s'),
+		gtf_register_task('told', 'told(int)', abort => 'poll', timeout => '3 s'),
 		gtf_register_task('naps', 'naps(float8)', abort => 'interrupt', timeout => '10 ms', max_attempts => 3);
 	SELECT gtf_set_timeout('stubborn', '100 ms', '200 ms'), gtf_set_timeout('stubborn_never', NULL, '200 ms');
+
+	-- what has to happen before the time is over: the tasks run, then a command
+	CREATE PROCEDURE while_they_run(tasks uuid[], command text) LANGUAGE plpgsql AS $$
+	BEGIN
+		WHILE EXISTS (SELECT FROM unnest(tasks) id WHERE gtf_status(id) = 'pending') LOOP
+			PERFORM pg_sleep(0.001);
+		END LOOP;
+		EXECUTE command;
+	END$$;
 });
 my $gate = gate($node, 1);
 
@@ -87,10 +108,9 @@ for my $type ('stubborn', 'stubborn_never')
 cmp_ok(sql('SELECT last_value FROM caught'), '>', 1, 'it was interrupted more than once');
 is(outcome($node, submit($node, q{'note'})), 'success|1', 'other tasks run');
 
-# the same without a hard timeout: told, and left alone
+# without a hard timeout: told, and left alone
 my $offset = log_offset($node);
-sql(q{SELECT gtf_set_timeout('stubborn', NULL, '0')});
-$id = submit($node, q{'stubborn', '{"seconds": 0.5}'});
+$id = submit($node, q{'slow_witted'});
 is(outcome($node, $id), 'timed_out|1|Task timed out', 'a body that was told and goes on');
 is(effects($id), '1', 'and returns in the end, keeps its effects');
 is(log_count($node, qr/ (WARNING|ERROR|FATAL|LOG):  (?!statement|checkpoint)/, $offset), 0, 'nothing is logged');
@@ -106,15 +126,15 @@ $gate->query_safe('SELECT pg_advisory_unlock(1)');
 is(outcome($node, $_), 'success|1', 'and succeeds') for $id, $hold;
 for ($id, $hold)
 {
+	until_log($node, qr/WARNING:  gtf task $_ /, $offset);
 	is(log_count($node, qr/WARNING:  gtf task $_ has exceeded its timeout and cannot be aborted/, $offset), 1, 'with one warning');
 }
 
 # The first cause wins.
 $gate->query_safe('SELECT pg_advisory_lock(1)');
-$id = submit($node, q{'told', '{"key": 1}'});
 my $other = submit($node, q{'told', '{"key": 1}', timeout => '10 ms'});
-executor_of($node, $id);
-sql("SELECT gtf_cancel('$id')");
+$id = sql(q{SELECT gtf_submit('told', '{"key": 1}') AS id \gset
+	CALL while_they_run(ARRAY[:'id'::uuid], format('SELECT gtf_cancel(%L)', :'id')); SELECT :'id'});
 until_status($node, $other, 'aborting');
 is(sql("SELECT gtf_cancel('$other')"), 'aborted', 'cancelled after its time is over');
 until_over($id);
@@ -132,15 +152,14 @@ is(outcome($node, $id), 'success|1', 'no timeout');
 my $launcher = worker_pid($node, 'launcher');
 my $dispatcher = worker_pid($node, 'dispatcher');
 $gate->query_safe('SELECT pg_advisory_lock(1)');
-sql(q{SELECT gtf_set_timeout('stubborn_never', NULL, '2 s')});
-$id = submit($node, q{'doze', timeout => '2 s'});
-my $hard = submit($node, q{'stubborn_never'});
-$hold = submit($node, q{'never', '{"key": 1}', timeout => '2 s'});
-executor_of($node, $_) for $id, $hard, $hold;
+sql(q{SELECT gtf_set_timeout('stubborn_never', NULL, '3 s')});
 kill 'STOP', $launcher;
-terminate($node, $dispatcher);
+($id, my $hard, $hold) = split /\|/, sql(qq{
+	SELECT gtf_submit('doze', timeout => '3 s') AS a, gtf_submit('stubborn_never') AS b,
+		gtf_submit('never', '{"key": 1}', timeout => '3 s') AS c \\gset
+	CALL while_they_run(ARRAY[:'a', :'b', :'c']::uuid[], 'SELECT pg_terminate_backend($dispatcher)'); SELECT :'a', :'b', :'c'});
 until_true($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $dispatcher");
-until_true($node, "SELECT clock_timestamp() > started_at + interval '2.1 s' FROM gtf_get_task('$hold')");
+until_true($node, "SELECT clock_timestamp() > started_at + interval '3.1 s' FROM gtf_get_task('$hold')");
 is(sql("SELECT gtf_status('$id')"), 'in_progress', 'without a dispatcher a task runs on');
 @waits = map { waiter($node, $_) } $id, $hard;
 kill 'CONT', $launcher;

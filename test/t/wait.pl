@@ -92,6 +92,7 @@ is(sql("CALL gtf_wait('$id', '10 ms')"), 'in_progress', 'a timeout while the tas
 is(sql("CALL gtf_wait('$id', '0')"), 'in_progress', 'a timeout of zero');
 is(sql(q{CALL gtf_wait(gtf_submit('note', delay => '1 day'), '10 ms')}), 'pending', 'a timeout while it waits');
 my @ids = ($id, map { submit($node, q{'note'}) } 1 .. 2);
+ended($node, $_) for @ids[ 1, 2 ];
 my $array = "ARRAY['" . join("','", @ids) . "']::uuid[]";
 is(sql("CALL gtf_wait_all($array, '300 ms')") =~ s/^\{.*?,//r, 'success,success}', 'gtf_wait_all times out');
 like(sql("CALL gtf_wait_any($array)"), qr/^($ids[1]|$ids[2])\|success$/, 'gtf_wait_any');
@@ -127,11 +128,11 @@ $_->{run}->finish for @waiters;
 
 # CREATE INDEX CONCURRENTLY waits for everybody with a snapshot
 sql('CREATE TABLE indexed AS SELECT generate_series(1, 1000) AS i');
-is(sql(q{CALL gtf_wait(gtf_submit_sql('CREATE INDEX CONCURRENTLY ON indexed (i)'), '20 s')}),
+is(sql(q{CALL gtf_wait(gtf_submit_sql('CREATE INDEX CONCURRENTLY ON indexed (i)'), '60 s')}),
 	'success', 'waiting for CREATE INDEX CONCURRENTLY');
 is(sql(q{DO $$DECLARE s text; BEGIN
 	FOR i IN 1..15 LOOP
-		CALL gtf_wait(gtf_submit_sql('CREATE INDEX CONCURRENTLY ON indexed (i)'), '20 s', s);
+		CALL gtf_wait(gtf_submit_sql('CREATE INDEX CONCURRENTLY ON indexed (i)'), '60 s', s);
 		IF s <> 'success' THEN RAISE '%', s; END IF;
 	END LOOP; END$$}), '', 'in DO, too, again and again');
 
@@ -201,8 +202,8 @@ is(outcome($node, submit($node, q{'wait_for_child'})), 'success|1', 'is not coun
 is( sql(q{SELECT string_agg(DISTINCT backend_type, ', ' ORDER BY backend_type) FROM pg_stat_activity WHERE backend_type LIKE 'gtf%'}),
 	'gtf dispatcher, gtf executor, gtf flusher, gtf launcher',
 	'backend types in pg_stat_activity');
-is( sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'gtf%' AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)}),
-	'0', 'idle workers hold no snapshot');
+until_true($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type LIKE 'gtf%' AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)});
+pass('idle workers hold no snapshot');
 
 $gate->quit;
 $node->stop;

@@ -67,8 +67,12 @@ is(outcome($node, $holder), 'success|1', 'and the one that was running');
 
 # what expires while it runs runs on, though a new dispatcher reads the table
 $gate->query_safe('SELECT pg_advisory_lock(1)');
-$id = submit($node, q{'hold', '{"key": 1}', expires_at => clock_timestamp() + interval '0.5 s'});
-executor_of($node, $id);
+for my $time ('0.5 s', '5 s', '50 s')
+{
+	$id = submit($node, qq{'hold', '{"key": 1}', expires_at => clock_timestamp() + interval '$time'});
+	until_true($node, "SELECT gtf_status('$id') <> 'pending'");
+	last if status($node, $id) eq 'in_progress';
+}
 $pid = worker_pid($node, 'dispatcher');
 terminate($node, $pid);
 new_worker($node, 'dispatcher', $pid);

@@ -105,11 +105,7 @@ executor_of($node, $id);
 is(log_count($node, $warning, $offset), 1, 'no shortage, no warning');
 submit($node, q{'hold', '{"key": 1}'}) for 1 .. 3;
 until_true($node, "SELECT ($running) = 3");
-for (1 .. 100)
-{
-	last if log_count($node, $warning, $offset) > 1;
-	Time::HiRes::usleep(50_000);
-}
+until_log($node, qr/$warning.*$warning/s, $offset);
 is(log_count($node, $warning, $offset), 2, 'the next shortage is told of');
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
 until_true($node, q{SELECT count(*) = 0 FROM gtf.task_info WHERE status NOT IN ('success', 'failure')});
@@ -174,7 +170,7 @@ my %id = map { $_ => submit_sql($node, 'SELECT 1', db => $_) } @databases;
 my $statuses = sub {
 	return join ' ', map { status($node, $id{$_}, db => $_) } @databases;
 };
-for (1 .. 200)
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 {
 	last if $statuses->() =~ /success/;
 	Time::HiRes::usleep(50_000);
