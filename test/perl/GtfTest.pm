@@ -25,7 +25,7 @@ our @EXPORT = qw(
   gtf_node create_bodies gate session
   submit submit_sql ended outcome status until_status until_true
   executor_of until_held holder worker_pid new_worker terminate waiter nobody_waits in_time
-  until_dispatched start_after_crash log_count log_offset until_log time_ms
+  until_dispatched start_after_crash log_count log_offset until_log
 );
 
 # A running server.  Parameters: conf (text for postgresql.conf), init (hash
@@ -292,7 +292,7 @@ sub until_dispatched
 	for (1 .. 2)
 	{
 		my $id = submit($node,
-			q{'note', delay => '1 h', expires_at => clock_timestamp() + interval '20 ms'}, %params);
+			q{'note', delay => '1 h', expires_at => clock_timestamp() + interval '0.3 s'}, %params);
 
 		until_status($node, $id, 'aborted', %params);
 	}
@@ -366,15 +366,6 @@ sub in_time
 	}
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return fail("$what (in none of $tries tries)");
-}
-
-sub time_ms
-{
-	my ($code) = @_;
-	my $start = time;
-
-	$code->();
-	return int(1000 * (time - $start));
 }
 
 1;

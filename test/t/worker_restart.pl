@@ -78,7 +78,7 @@ terminate($node, $pid);
 new_worker($node, 'dispatcher', $pid);
 is(outcome($node, submit($node, q{'counted'})), 'success|1', 'the table has been read');
 until_true($node, "SELECT clock_timestamp() > expires_at FROM gtf.tasks WHERE id = '$id'");
-until_true($node, "SELECT gtf_status('" . submit($node, q{'counted', delay => '1 h', expires_at => clock_timestamp() + interval '50 ms'}) . "') = 'aborted'");
+until_true($node, "SELECT gtf_status('" . submit($node, q{'counted', delay => '1 h', expires_at => clock_timestamp() + interval '0.3 s'}) . "') = 'aborted'");
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
 is(outcome($node, $id), 'success|1', 'a running task does not expire');
 
