@@ -2,14 +2,15 @@
 #
 # bench.sh - make bench: what gtf does in a second, beside what plain SQL does
 #
-#   make bench                  every part but restart, about four minutes
-#   make bench B=drain          only that part; B="wal submit": these
-#   make bench B=restart        the part that is not among the others
+#   make bench                  every part but restart, about five minutes
+#   make bench T=drain          only that part; T="wal submit": these
+#   make bench T=restart        the part that is not among the others
 #
 # From the environment:
 #
 #   BENCH_FULL=1    restart: 10 M finished and 1 M pending tasks (1 M, 100 k)
 #   BENCH_QUICK=1   a tenth of everything: does the script work?
+#   BENCH_README=1  write the table into README.md; only if every part has run
 #   KEEP=1          leave the work folder behind
 #
 # Parts are the files test/bench/*.sh; they use what is defined here.  Each one
@@ -20,13 +21,16 @@
 . "$(dirname "$0")/lib.sh"
 
 VERSION=15
-PARTS=(drain submit wal snapshot memory latency)
+PARTS=(drain submit wal snapshot memory latency cancel progress)
 
-read -ra parts <<<"${B:-${PARTS[*]}}"
+read -ra parts <<<"${T:-${PARTS[*]}}"
 for part in "${parts[@]}"; do
     [[ $part =~ ^[a-z]+$ && -e $ROOT/test/bench/$part.sh ]] ||
         die "no such part: $part (there are: $(cd "$ROOT/test/bench" && echo ./*.sh | sed 's,\./,,g; s,\.sh,,g'))"
 done
+
+[[ ${BENCH_README:-} != 1 || ${parts[*]} == "${PARTS[*]}" && ${BENCH_QUICK:-} != 1 ]] ||
+    die "BENCH_README is for complete runs"
 
 need_server $VERSION
 make_work
@@ -36,7 +40,10 @@ DATA=$WORK/data
 TABLE=$WORK/tmp/table       # rows for the end
 CORES=$(nproc)
 REF_CLIENTS=                # set by the first ref
-REFS=()                     # every result of ref
+REF=                        # result of ref
+REFS=()                     # all of them
+LOAD=                       # of load
+RATE=                       # of run_loaded and drain
 : >"$TABLE"
 
 # ---------------------------------------------------------------- numbers
@@ -91,8 +98,9 @@ sql_file() { # FILE [PSQL-OPTION...]
     as_account "$PGBIN/psql" -qAtX -F ' ' -v ON_ERROR_STOP=1 -f "$BENCH/$1" "${@:2}"
 }
 
+# Workers that sleep read it at once; what is submitted next comes later.
 setting() { # NAME VALUE
-    sql "ALTER SYSTEM SET $1 = '$2'" 'SELECT pg_reload_conf()' >/dev/null
+    sql "ALTER SYSTEM SET $1 = '$2'" 'SELECT pg_reload_conf(), pg_sleep(0.1)' >/dev/null
 }
 
 # An empty database with the extension and the task types.
@@ -157,7 +165,7 @@ ref() {
 
     if [[ -z $REF_CLIENTS ]]; then
         REF=0
-        for c in 8 16 32; do
+        for c in 4 8 16 32; do
             tps=$(ref_once $c)
             say "REF with $c clients: $(whole "$tps") jobs/s"
             if [[ $(calc "$tps > $REF") == 1 ]]; then
@@ -179,7 +187,7 @@ executor_count() { sql "SELECT count(*) FROM gtf.workers WHERE kind = 'executor'
 
 # Exactly N executors, which have run each of these task types.
 executors() { # N TYPE...
-    local n=$1 type ids i
+    local n=$1 type i
 
     setting gtf.max_executors "$n"
     if (($(executor_count) > n)); then
@@ -190,8 +198,8 @@ executors() { # N TYPE...
     setting gtf.enabled on
     for i in {1..20}; do
         for type in "${@:2}"; do
-            read -ra ids <<<"$(preload "$type" 4000)"
-            wait_for "${ids[@]}" 4000
+            load "$type" 4000
+            wait_loaded
         done
         (($(executor_count) < n)) || break
     done
@@ -199,25 +207,27 @@ executors() { # N TYPE...
     (($(executor_count) == n)) || die "there are $(executor_count) executors, not $n"
 }
 
-# Until these tasks have succeeded.  Nobody polls while they run.
-wait_for() { # BEFORE LAST N
-    local i done=0
-
-    sql "CALL gtf_wait('$2', '10 min')" >/dev/null
-    for i in {1..100}; do
-        done=$(sql "SELECT count(*) FROM gtf.outcomes WHERE task_id > '$1' AND task_id <= '$2' AND status = 's'")
-        ((done < $3)) || return 0
-        sleep 0.1
-    done
-    die "only $done of $3 tasks have succeeded"
-}
-
 # Submits tasks that do not start yet: sets LOAD to "BEFORE LAST N".  In usual
 # transactions the dispatcher gets them through shared memory; it has to look
 # for the tasks of a big one in the table.
 load() { # TYPE N [BATCH]
-    LOAD="$(preload "$@") $2"
+    LOAD=$(preload "$@")
+    LOAD+=" $2"
     settle
+}
+
+# Until these tasks have succeeded.  Nobody polls while they run.
+wait_loaded() {
+    local before last n i done=0
+
+    read -r before last n <<<"$LOAD"
+    sql "CALL gtf_wait('$last', '10 min')" >/dev/null
+    for i in {1..100}; do
+        done=$(sql "SELECT count(*) FROM gtf.outcomes WHERE task_id > '$before' AND task_id <= '$last' AND status = 's'")
+        ((done < n)) || return 0
+        sleep 0.1
+    done
+    die "only $done of $n tasks have succeeded"
 }
 
 # Runs what load has left: sets RATE to tasks per second.  The clock is that of
@@ -228,9 +238,8 @@ run_loaded() {
     read -r before last n <<<"$LOAD"
     sql CHECKPOINT
     setting gtf.enabled on
-    wait_for "$before" "$last" "$n"
+    wait_loaded
     setting gtf.enabled off
-    # shellcheck disable=SC2034 # for the parts
     RATE=$(sql "SELECT $n / extract(epoch FROM max(ended_at) - min(started_at))
         FROM gtf.outcomes WHERE task_id > '$before' AND task_id <= '$last'")
 }
@@ -258,10 +267,7 @@ idle_percent() {
 say "building"
 copy_tree "$WORK/src"
 make_prefix $VERSION "$WORK/pg$VERSION"
-build_install "$WORK/src" >"$WORK/tmp/build.log" 2>&1 || {
-    cat "$WORK/tmp/build.log"
-    die "the build failed"
-}
+build_install "$WORK/src"
 init_cluster "$DATA" "$BENCH/server.conf"
 start_cluster "$DATA"
 sql 'CREATE ROLE bench LOGIN' 'ALTER ROLE bench SET gtf.enabled = on'
@@ -272,37 +278,65 @@ for part in "${parts[@]}"; do
     fresh_database
     idle+=("$(idle_percent)")
     say "$part ($(date +%T), ${idle[-1]} % idle before)"
-    # shellcheck disable=SC1090
+    # any of them, they use the same variables of ours
+    # shellcheck source=test/bench/drain.sh
     . "$BENCH/$part.sh"
 done
 
 fsync_after=$(fdatasync_rate)
-version=$("$PG_CONFIG" --version)
 if grep -E "$BUG|was terminated by signal" "$DATA.log"; then
     die "the server's log shows a bug"
 fi
 
+# ---------------------------------------------------------------- results
+
+# The table in Markdown, as it is in README.md.
+results() {
+    awk -F '\t' '
+        BEGIN { cell[0, 1] = "measurement"; cell[0, 2] = "gtf"; cell[0, 3] = "beside it"
+                cell[0, 4] = "result"; cell[0, 5] = "target" }
+        { for (c = 1; c <= 5; c++) cell[NR, c] = $c }
+        $6 != "" { cell[NR, 5] = $5 ": " $6 }
+        END {
+            for (r = 0; r <= NR; r++) for (c = 1; c <= 5; c++)
+                if (length(cell[r, c]) > width[c]) width[c] = length(cell[r, c])
+            for (r = 0; r <= NR; r++) {
+                line = "|"
+                for (c = 1; c <= 5; c++)
+                    line = line sprintf(c == 2 || c == 3 ? " %" width[c] "s |" : " %-" width[c] "s |", cell[r, c])
+                print line
+                if (r > 0) continue
+                line = "|"
+                for (c = 1; c <= 5; c++) {
+                    rule = sprintf("%" width[c] + 2 "s", "")
+                    gsub(/ /, "-", rule)
+                    if (c == 2 || c == 3) sub(/-$/, ":", rule)
+                    line = line rule "|"
+                }
+                print line
+            }
+        }' "$TABLE"
+    echo
+    ((${#REFS[@]} == 0)) ||
+        echo "REF is a queue in plain SQL, claim and complete, by $REF_CLIENTS clients: $(whole "$(median "${REFS[@]}")") jobs/s ($(whole "$(lowest "${REFS[@]}")") to $(whole "$(highest "${REFS[@]}")"), ${#REFS[@]} runs)."
+    echo "$("$PG_CONFIG" --version | sed 's/ (.*//'), $CORES cores ($(awk -F ': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)), $(lowest "${idle[@]}") to $(highest "${idle[@]}") % idle before each part; fdatasync $(whole "${fsync_before:-0}")/s before, $(whole "${fsync_after:-0}")/s after."
+}
+
+results >"$WORK/tmp/results"
 echo
-((${#REFS[@]} == 0)) ||
-    echo "REF = a queue in plain SQL, claim and complete, $REF_CLIENTS clients: median $(whole "$(median "${REFS[@]}")") jobs/s ($(whole "$(lowest "${REFS[@]}")") to $(whole "$(highest "${REFS[@]}")"), ${#REFS[@]} runs)"
-awk -F '\t' '
-    BEGIN { cell[0, 1] = "measurement"; cell[0, 2] = "gtf"; cell[0, 3] = "reference"
-            cell[0, 4] = "result"; cell[0, 5] = "target" }
-    { for (c = 1; c <= 6; c++) cell[NR, c] = $c }
-    END {
-        for (r = 0; r <= NR; r++) for (c = 1; c <= 6; c++)
-            if (length(cell[r, c]) > width[c]) width[c] = length(cell[r, c])
-        for (r = 0; r <= NR; r++) {
-            line = ""
-            for (c = 1; c <= 6; c++)
-                line = line sprintf(c == 2 || c == 3 ? "%" width[c] "s  " : "%-" width[c] "s  ", cell[r, c])
-            sub(/ +$/, "", line)
-            print line
-        }
-    }' "$TABLE"
+cat "$WORK/tmp/results"
 echo
-echo "conditions: $CORES cores, $(awk -F ': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(lowest "${idle[@]}") to $(highest "${idle[@]}") % idle before each part; $version; fdatasync $(whole "${fsync_before:-0}")/s before, $(whole "${fsync_after:-0}")/s after"
 (($(lowest "${idle[@]}") >= 80)) || echo "BUSY MACHINE: other programs took part of it, do not trust the figures"
 [[ ${BENCH_QUICK:-} != 1 ]] || echo "BENCH_QUICK: too small to mean anything"
-awk -F '\t' '$6 == "met" { met++ } $6 == "missed" { missed++ }
-    END { printf "%d met, %d missed\n", met, missed }' "$TABLE"
+if [[ ${BENCH_README:-} == 1 ]]; then
+    # the part between two comments
+    awk -v results="$WORK/tmp/results" '
+        /^<!-- end of make bench -->/ { skip = 0 }
+        !skip
+        /^<!-- make bench -->/ { while ((getline line <results) > 0) print line; skip = 1 }
+        ' "$ROOT/README.md" >"$WORK/tmp/README.md"
+    cat "$WORK/tmp/README.md" >"$ROOT/README.md"
+    say "README.md has the table"
+fi
+awk -F '\t' -v t="$SECONDS" '$6 == "met" { met++ } $6 == "missed" { missed++ }
+    END { printf "%d met, %d missed, %d min %d s\n", met, missed, t / 60, t % 60 }' "$TABLE"

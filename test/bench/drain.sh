@@ -3,25 +3,28 @@
 # Tasks that do nothing, preloaded, run as fast as they go; finished tasks stay
 # in the tables.  Each run is divided by the mean of the REF before and after.
 
-# Name and command of a run: adds to RATES[NAME] and RATIOS[NAME].
-declare -A RATES=() RATIOS=()
+# What was measured under a name.
+declare -A RATES=() BESIDE=() RATIOS=()
 
 # shellcheck disable=SC2153 # RATE is bench.sh's
 beside_ref() { # NAME TYPE N [BATCH]
-    local before=$REF
+    local before=$REF beside
 
     drain "${@:2}"
     ref
+    beside=$(calc "($before + $REF) / 2")
     RATES[$1]+=" $RATE"
-    RATIOS[$1]+=" $(calc "$RATE / (($before + $REF) / 2)")"
+    BESIDE[$1]+=" $beside"
+    RATIOS[$1]+=" $(calc "$RATE / $beside")"
 }
 
 drain_row() { # NAME WHAT [OP TARGET]
-    local rates ratios
+    local rates beside ratios
 
     read -ra rates <<<"${RATES[$1]}"
+    read -ra beside <<<"${BESIDE[$1]}"
     read -ra ratios <<<"${RATIOS[$1]}"
-    row "$2" "$(whole "$(median "${rates[@]}")")/s" "REF" "$(ratios "${ratios[@]}")" \
+    row "$2" "$(whole "$(median "${rates[@]}")")/s" "REF: $(whole "$(median "${beside[@]}")")/s" "$(ratios "${ratios[@]}")" \
         ${3:+"$(median "${ratios[@]}")" "$3" "$4" x}
 }
 

@@ -17,12 +17,11 @@ sql "INSERT INTO gtf.outcomes (task_id, started_at, ended_at, attempt, worker, s
     SELECT id, created_at, created_at, 1, 1, 's' FROM gtf.tasks ORDER BY id" \
     'VACUUM ANALYZE gtf.tasks' 'VACUUM ANALYZE gtf.outcomes'
 load noop "$pending" 100000
-read -r before last n <<<"$LOAD"
 setting gtf.enabled on
 restart_server
-wait_for "$before" "$last" "$n"
+wait_loaded
 read -r first all <<<"$(sql "SELECT extract(epoch FROM min(started_at) - pg_postmaster_start_time()),
         extract(epoch FROM max(ended_at) - pg_postmaster_start_time())
-    FROM gtf.outcomes WHERE task_id > '$before'")"
+    FROM gtf.outcomes WHERE task_id > '${LOAD%% *}'")"
 row "restart to first start, $(whole "$finished") + $(whole "$pending") tasks" "$(printf '%.1f s' "$first")" "" \
     "$(printf 'all done after %.1f s' "$all")" "$first" '<=' 15 ' s'

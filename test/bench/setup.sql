@@ -71,8 +71,190 @@ BEGIN
 	INSERT INTO bench.commits SELECT * FROM unnest(ids, sent, done);
 END $$;
 
+-- What a task does that is cancelled, and when it knew.
+CREATE TABLE bench.stops (id uuid NOT NULL, at timestamptz NOT NULL);
+
+CREATE FUNCTION bench.note_stop() RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+	at timestamptz := clock_timestamp();
+BEGIN
+	INSERT INTO bench.stops VALUES (gtf_task_id(), at);
+END $$;
+
+CREATE FUNCTION bench.sleeper() RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM gtf_on_abort('bench.note_stop()');
+	PERFORM gtf_update_progress(1);
+	PERFORM gtf_sleep('1 min');
+END $$;
+
+CREATE FUNCTION bench.short_statements() RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM gtf_on_abort('bench.note_stop()');
+	PERFORM gtf_update_progress(1);
+	FOR i IN 1..30000 LOOP
+		PERFORM pg_sleep(0.001);
+		EXIT WHEN EXISTS (SELECT FROM bench.stops WHERE id = gtf_task_id());
+	END LOOP;
+END $$;
+
+CREATE FUNCTION bench.long_statement() RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM gtf_update_progress(1);
+	PERFORM pg_sleep(60);
+EXCEPTION WHEN query_canceled THEN
+	PERFORM bench.note_stop();
+END $$;
+
+-- Starts and cancels a task n times, and notes the clock immediately before and
+-- after the COMMIT that makes the cancel take effect.
+CREATE PROCEDURE bench.cancel_now_and_then(type text, n int)
+LANGUAGE plpgsql AS $$
+DECLARE
+	id uuid;
+	sent timestamptz;
+BEGIN
+	TRUNCATE bench.commits, bench.stops;
+	COMMIT;
+	FOR i IN 1..n LOOP
+		id := gtf_submit(type);
+		COMMIT;
+		WHILE NOT EXISTS (SELECT FROM gtf_get_task(id) WHERE progress_current = 1) LOOP
+			PERFORM pg_sleep(0.001);
+		END LOOP;
+		PERFORM pg_sleep(0.005 + random() * 0.005);		-- the body sleeps by now
+		PERFORM gtf_cancel(id);
+		sent := clock_timestamp();
+		COMMIT;
+		INSERT INTO bench.commits VALUES (id, sent, clock_timestamp());
+		COMMIT;
+	END LOOP;
+END $$;
+
+-- The same without gtf, in two sessions.
+CREATE PROCEDURE bench.be_cancelled(n int)
+LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1..n LOOP
+		BEGIN
+			PERFORM pg_sleep(60);
+		EXCEPTION WHEN query_canceled THEN
+			INSERT INTO bench.stops VALUES (lpad(i::text, 32, '0')::uuid, clock_timestamp());
+		END;
+		COMMIT;
+	END LOOP;
+END $$;
+
+CREATE PROCEDURE bench.cancel_backend_now_and_then(application text, n int)
+LANGUAGE plpgsql AS $$
+DECLARE
+	session int;
+	sent timestamptz;
+BEGIN
+	TRUNCATE bench.commits;
+	COMMIT;
+	FOR i IN 1..n LOOP
+		LOOP
+			COMMIT;				-- statistics are read once in a transaction
+			SELECT pid INTO session FROM pg_stat_activity
+			WHERE application_name = application AND wait_event = 'PgSleep'
+				AND (SELECT count(*) FROM bench.stops) = i - 1;
+			EXIT WHEN FOUND;
+			PERFORM pg_sleep(0.001);
+		END LOOP;
+		PERFORM pg_sleep(0.005 + random() * 0.005);
+		sent := clock_timestamp();
+		PERFORM pg_cancel_backend(session);
+		INSERT INTO bench.commits VALUES (lpad(i::text, 32, '0')::uuid, sent, clock_timestamp());
+		COMMIT;
+	END LOOP;
+END $$;
+
+-- Times reports beside calls of bench.empty, which is made below.
+CREATE FUNCTION bench.reports_beside_empty(n bigint, rounds int) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+	result jsonb := '[]';
+	go_on boolean;
+	at timestamptz[];
+BEGIN
+	FOR round IN 1..rounds LOOP
+		at[1] := clock_timestamp();
+		FOR i IN 1..n LOOP
+			go_on := bench.empty(i, n);
+		END LOOP;
+		at[2] := clock_timestamp();
+		FOR i IN 1..n LOOP
+			go_on := gtf_update_progress(i, n);
+		END LOOP;
+		at[3] := clock_timestamp();
+		result := result || jsonb_build_array(jsonb_build_array(
+			1e6 * extract(epoch FROM at[2] - at[1]) / n, 1e6 * extract(epoch FROM at[3] - at[2]) / n));
+	END LOOP;
+	RETURN result;
+END $$;
+
+-- One of the hundred tasks beside a drain.
+CREATE FUNCTION bench.one_of_hundred(kind text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+	start timestamptz := clock_timestamp();
+	pause interval := CASE kind WHEN 'asleep' THEN '1 hour' ELSE '10 ms' END;
+	done bigint := 0;
+	due bigint;
+	go_on boolean;
+BEGIN
+	WHILE gtf_sleep(pause) LOOP
+		due := CASE kind WHEN 'reporting' THEN 1000 ELSE 0 END * extract(epoch FROM clock_timestamp() - start);
+		WHILE done < due LOOP
+			done := done + 1;
+			go_on := gtf_update_progress(done, 1000000000);
+		END LOOP;
+	END LOOP;
+END $$;
+
+CREATE TABLE bench.hundred (id uuid NOT NULL);
+
+CREATE PROCEDURE bench.submit_hundred(kind text)
+LANGUAGE sql AS $$
+	TRUNCATE bench.hundred;
+	INSERT INTO bench.hundred
+		SELECT gtf_submit_many('one_of_hundred', array_fill(jsonb_build_object('kind', kind), ARRAY[100]));
+$$;
+
+CREATE FUNCTION bench.hundred_running() RETURNS boolean
+LANGUAGE sql AS $$
+	SELECT count(*) = 100 FROM bench.hundred h, gtf_get_task(h.id) WHERE status = 'in_progress'
+$$;
+
+-- Have they ended?
+CREATE FUNCTION bench.cancel_hundred() RETURNS boolean
+LANGUAGE sql AS $$
+	SELECT gtf_cancel(ARRAY(SELECT id FROM bench.hundred));
+	SELECT count(*) = 0 FROM bench.hundred h, gtf_get_task(h.id) WHERE ended_at IS NULL;
+$$;
+
+CREATE FUNCTION bench.hundred_reports(OUT reports bigint, OUT clock float8)
+LANGUAGE sql AS $$
+	SELECT sum(progress_current), extract(epoch FROM clock_timestamp())
+	FROM bench.hundred h, gtf_get_task(h.id)
+$$;
+
 RESET ROLE;
+
+-- Takes what gtf_update_progress takes, in C, and does next to nothing.
+CREATE FUNCTION bench.empty(current bigint, total bigint, payload jsonb DEFAULT NULL) RETURNS boolean
+LANGUAGE internal AS 'int8le';
 
 SELECT gtf_register_task('noop', 'bench.noop(jsonb)');
 SELECT gtf_register_task('noop_sql', 'bench.noop_sql(jsonb)');
 SELECT gtf_register_task('insert_one', 'bench.insert_one(jsonb)');
+SELECT gtf_register_task('sleeper', 'bench.sleeper()');
+SELECT gtf_register_task('short_statements', 'bench.short_statements()');
+SELECT gtf_register_task('long_statement', 'bench.long_statement()', abort => 'interrupt');
+SELECT gtf_register_task('reports_beside_empty', 'bench.reports_beside_empty(bigint, int)');
+SELECT gtf_register_task('one_of_hundred', 'bench.one_of_hundred(text)', abort => 'poll');
