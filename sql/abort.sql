@@ -98,7 +98,7 @@ CREATE TABLE results (id int, kind text, status text, message text, exception te
 CREATE PROCEDURE run_case(c int, kinds text[], patience interval DEFAULT '0.5 s') LANGUAGE plpgsql AS $$
 DECLARE
   this cases := (SELECT x FROM cases x WHERE x.id = c);
-  patience interval := CASE this.request WHEN 'timeout' THEN run_case.patience ELSE '0' END;
+  patience interval := CASE WHEN this.request LIKE 'timeout%' THEN run_case.patience ELSE '0' END;
   later interval := CASE WHEN this.request LIKE 'early%' THEN '1 h' END;
   expiry timestamptz;
   tasks uuid[];
@@ -106,6 +106,9 @@ DECLARE
 BEGIN
   PERFORM pg_advisory_lock(c);
   COMMIT;
+  IF this.request = 'hard timeout' THEN
+    PERFORM gtf_set_timeout(kind || ' ' || this.mode, hard_timeout => run_case.patience) FROM unnest(kinds) kind;
+  END IF;
   expiry := CASE WHEN this.request = 'early expiry' THEN clock_timestamp() + interval '1 s' END;
   SELECT array_agg(CASE kind
       WHEN 'do' THEN gtf_submit_sql(format('DO $b$ BEGIN PERFORM prepare(%1$s); PERFORM hold(%1$s); PERFORM conclude(%1$s); END $b$', c),
@@ -115,6 +118,9 @@ BEGIN
       ELSE gtf_submit(kind || ' ' || this.mode, jsonb_build_object('c', c), max_attempts => this.attempts, timeout => patience, delay => later, expires_at => expiry)
     END ORDER BY n) INTO tasks
     FROM unnest(kinds) WITH ORDINALITY k (kind, n);
+  IF this.request = 'hard timeout' THEN
+    PERFORM gtf_set_timeout(kind || ' ' || this.mode, hard_timeout => '0') FROM unnest(kinds) kind;
+  END IF;
   COMMIT;
 
   -- until all bodies wait
@@ -124,20 +130,35 @@ BEGIN
     PERFORM pg_sleep(0.01);
   END LOOP;
   -- if the time of one is over by now, once more with more of it
-  IF this.request = 'timeout' AND EXISTS (SELECT FROM gtf.task_info WHERE id = ANY (tasks) AND (status <> 'in_progress' OR timeout_exceeded)) THEN
+  IF this.request IN ('timeout', 'timeout, kill', 'hard timeout') AND EXISTS (SELECT FROM gtf.task_info WHERE id = ANY (tasks) AND (status <> 'in_progress' OR timeout_exceeded)) THEN
     PERFORM pg_advisory_unlock(c);
     FOR n IN 1 .. cardinality(tasks) LOOP
       CALL gtf_wait(tasks[n], NULL, ended);
     END LOOP;
     DELETE FROM effects WHERE task = ANY (tasks);
     COMMIT;
-    CALL run_case(c, kinds, patience * 5);
+    CALL run_case(c, kinds, run_case.patience * 5);
     RETURN;
   END IF;
   IF this.request LIKE '%cancel%' THEN
     PERFORM gtf_cancel(id) FROM unnest(tasks) id;
     COMMIT;
-  ELSIF this.request = 'timeout' THEN
+  ELSIF this.request = 'revoke' THEN
+    PERFORM gtf_revoke(id, true, 'SIGINT') FROM unnest(tasks) id;
+    COMMIT;
+  ELSIF this.request = 'revoke, terminate' THEN
+    PERFORM gtf_revoke(id, true) FROM unnest(tasks) id;
+    COMMIT;
+    FOR n IN 1 .. 30000 LOOP
+      EXIT WHEN NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = c AND NOT granted);
+      PERFORM pg_sleep(0.01);
+    END LOOP;
+  ELSIF this.request = 'hard timeout' THEN
+    FOR n IN 1 .. 30000 LOOP
+      EXIT WHEN NOT EXISTS (SELECT FROM gtf.task_info WHERE id = ANY (tasks) AND status = 'in_progress');
+      PERFORM pg_sleep(0.01);
+    END LOOP;
+  ELSIF this.request LIKE 'timeout%' THEN
     FOR n IN 1 .. 30000 LOOP
       EXIT WHEN NOT EXISTS (SELECT FROM gtf.task_info WHERE id = ANY (tasks) AND status = 'in_progress' AND (is_abortable OR NOT timeout_exceeded));
       PERFORM pg_sleep(0.01);
@@ -200,6 +221,8 @@ INSERT INTO cases (label, kinds, mode, handlers, request, does, status, message,
    'failure', 'Cleanup handler failed: cleanup fails', 'raise_exception', 'body, abort ok'),
   ('returns | noticed: interrupt | only a cleanup handler fails', 'do call select', 'interrupt', 'abort ok, cleanup fails', 'cancel', 'catch',
    'failure', 'Cleanup handler failed: cleanup fails', 'raise_exception', 'body, abort ok'),
+  ('returns | noticed: times out | only a cleanup handler fails', 'sql plpgsql procedure', 'handler', 'abort ok, cleanup fails', 'timeout', '',
+   'failure', 'Cleanup handler failed: cleanup fails', 'raise_exception', 'body, abort ok'),
   ('returns | noticed | both fail', 'sql plpgsql procedure', 'handler', 'cleanup fails, abort fails', 'cancel', '',
    'failure', 'Handler(s) failed: abort fails; cleanup fails', 'MultipleHandlerFailures', 'body'),
   ('raises | none | no handler', 'sql plpgsql procedure do call select', 'handler', '', '', 'raise',
@@ -244,6 +267,19 @@ INSERT INTO cases (label, kinds, mode, handlers, request, does, status, message,
    'failure', 'Cleanup handler failed: insert or update on table "children" violates foreign key constraint "children_id_fkey"', 'foreign_key_violation', 'body, cleanup ok'),
   ('raises | none | cleanup violates a deferred constraint', 'sql plpgsql procedure do call select', 'handler', 'cleanup ok, cleanup orphan', '', 'raise',
    'failure', 'oops | Cleanup handler failed: insert or update on table "children" violates foreign key constraint "children_id_fkey"', 'raise_exception', 'cleanup ok'),
+  ('raises | times out | an abort handler fails', 'sql plpgsql procedure', 'handler', 'abort fails, cleanup ok', 'timeout', 'raise',
+   'failure', 'oops | Abort handler failed: abort fails', 'raise_exception', 'cleanup ok'),
+  ('raises | times out | a cleanup handler fails', 'sql plpgsql procedure', 'handler', 'abort ok, cleanup fails', 'timeout', 'raise',
+   'failure', 'oops | Cleanup handler failed: cleanup fails', 'raise_exception', 'abort ok'),
+  -- what is aborted whatever its mode is
+  ('returns | noticed: revoked with SIGINT | all ok', 'sql plpgsql procedure do call select', 'never', 'abort ok, cleanup ok', 'revoke', 'catch',
+   'aborted', NULL, NULL, 'body, abort ok, cleanup ok'),
+  ('raises | revoked with SIGINT | ok', 'sql plpgsql procedure do call select', 'never', 'abort ok, cleanup ok', 'revoke', '',
+   'aborted', NULL, NULL, 'abort ok, cleanup ok'),
+  ('returns | noticed: hard timeout | all ok', 'sql plpgsql procedure', 'never', 'abort ok, cleanup ok', 'hard timeout', 'catch',
+   'timed_out', 'Task timed out', NULL, 'body, abort ok, cleanup ok'),
+  ('raises | hard timeout | ok', 'sql plpgsql procedure', 'handler', 'cleanup ok', 'hard timeout', '',
+   'timed_out', 'Task timed out', NULL, 'cleanup ok'),
   -- what cannot be aborted
   ('returns | times out in mode never | ok', 'sql plpgsql procedure', 'never', 'abort ok, cleanup ok', 'timeout', 'poll',
    'success', NULL, NULL, 'body, cleanup ok'),
@@ -258,6 +294,10 @@ INSERT INTO cases (label, kinds, mode, handlers, request, does, status, message,
   ('executor lost | none | cleanup by another', 'procedure do call select', 'handler', 'cleanup ok, abort ok, cleanup fails', 'kill', '',
    'failure', 'executor lost', 'executor_lost', 'cleanup ok'),
   ('executor lost | requested | cleanup by another', 'sql plpgsql procedure', 'poll', 'cleanup 1, abort ok, cleanup 2', 'cancel, kill', '',
+   'aborted', NULL, NULL, 'cleanup 2, cleanup 1'),
+  ('executor lost | timed out | cleanup by another', 'sql plpgsql procedure', 'poll', 'cleanup 1, abort ok, cleanup 2', 'timeout, kill', '',
+   'timed_out', 'Task timed out', NULL, 'cleanup 2, cleanup 1'),
+  ('executor lost | revoked | cleanup by another', 'sql plpgsql procedure do call select', 'never', 'cleanup 1, abort ok, cleanup 2', 'revoke, terminate', '',
    'aborted', NULL, NULL, 'cleanup 2, cleanup 1');
 -- attempts
 INSERT INTO cases (label, kinds, mode, handlers, request, does, attempts, status, message, exception, effects) VALUES

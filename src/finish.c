@@ -219,6 +219,7 @@ gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 				GtfAbortCause cause, GtfTaskRef *next)
 {
 	bool		again;
+	int			losses;
 	GtfRequest	request;
 
 	/* asked to stop, and stopped it has */
@@ -236,9 +237,23 @@ gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 	 * submitter said.
 	 */
 	if (type && gtf_type_is_atomic(type))
-		again = gtf_store_lost_count(&outcome->task_id) + 1 < gtf_crash_limit;
+	{
+		losses = gtf_store_lost_count(&outcome->task_id) + 1;
+		again = losses < gtf_crash_limit;
+		if (!again)
+			outcome->stack_trace =
+				psprintf("DETAIL:  It was lost %d times, the limit is gtf.crash_limit.\n"
+						 "HINT:  See the server's log for the reason. gtf_retry() runs the task again.",
+						 losses);
+	}
 	else
+	{
 		again = outcome->attempt < max_attempts(task, type);
+		if (!again)
+			outcome->stack_trace =
+				pstrdup("DETAIL:  Procedures and commands may have left something behind. They run again only while attempts remain.\n"
+						"HINT:  See the server's log for the reason. gtf_retry() runs the task again.");
+	}
 
 	if (outcome->error_message == NULL)
 		outcome->error_message = pstrdup("executor lost");

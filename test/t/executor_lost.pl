@@ -69,6 +69,8 @@ $id = submit($node, q{'quit'});
 is(outcome($node, $id), 'failure|3|executor lost|executor_lost',
 	'an atomic task that loses its executor three times fails');
 is(effects($id), '', 'without effects');
+like($node->safe_psql('postgres', "SELECT stack_trace FROM gtf_get_task('$id')"),
+	qr/^DETAIL:  It was lost 3 times, the limit is gtf.crash_limit.\nHINT:  .*gtf_retry/, 'and says why');
 $node->append_conf('postgresql.conf', 'gtf.crash_limit = 1');
 $node->reload;
 until_true($node,
@@ -94,6 +96,8 @@ $id = submit($node, q{'call_hold', '{"key": 1}'});
 terminate($node, executor_of($node, $id));
 is(outcome($node, $id), 'failure|1|executor lost|executor_lost',
 	'a procedure does not run again');
+like($node->safe_psql('postgres', "SELECT stack_trace FROM gtf_get_task('$id')"),
+	qr/^DETAIL:  Procedures and commands .* only while attempts remain/, 'and says why');
 is(effects($id), '1', 'what it had committed stays');
 $id = submit($node, q{'call_hold', '{"key": 1}', max_attempts => 2});
 terminate($node, executor_of($node, $id));

@@ -162,6 +162,9 @@ sub crashes
 	}
 	like(outcome($node, $id), qr/^failure\|\d\|executor lost\|executor_lost$/,
 		"$type: given up");
+	like($node->safe_psql('postgres', "SELECT stack_trace FROM gtf_get_task('$id')"),
+		$type eq 'crash' ? qr/^DETAIL:  It was lost 3 times, the limit is gtf.crash_limit/ : qr/^DETAIL:  Procedures/,
+		'which is explained');
 	# it may be running when the other one crashes
 	like(outcome($node, $other), qr/^success\|\d$/, 'other tasks run');
 	like(effects($other), qr/^\d$/, 'and have their effects once');

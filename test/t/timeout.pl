@@ -148,6 +148,16 @@ is(sql("SELECT count(*) FROM gtf.abort_requests"), '0', 'no request is left');
 $id = submit($node, q{'told', '{"key": 2}', timeout => '0'});
 is(outcome($node, $id), 'success|1', 'no timeout');
 
+# the dispatcher enforces it
+in_time(
+	'within 100 ms',
+	sub {
+		my $task = submit($node, q{'doze', timeout => '50 ms'});
+
+		is(outcome($node, $task), 'timed_out|1|Task timed out', 'a timeout');
+		return sql("SELECT duration < '150 ms' FROM gtf_get_task('$task')") eq 't';
+	});
+
 # While there is no dispatcher nobody looks at the clock: the next one does.
 my $launcher = worker_pid($node, 'launcher');
 my $dispatcher = worker_pid($node, 'dispatcher');
