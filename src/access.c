@@ -25,9 +25,13 @@ gtf_is_admin(Oid role)
 	if (superuser_arg(role))
 		return true;
 
-	/* A setting that names no role makes nobody an administrator. */
+	/*
+	 * A setting that names no role makes nobody an administrator.  A member
+	 * without the privileges of the role is none either: one that may only
+	 * SET ROLE, or, since version 16, only grant the role to others.
+	 */
 	admin_role = get_role_oid(gtf_admin_role, true);
-	return OidIsValid(admin_role) && is_member_of_role(role, admin_role);
+	return OidIsValid(admin_role) && has_privs_of_role(role, admin_role);
 }
 
 void

@@ -8,7 +8,7 @@
 #ifndef GTF_ACCESS_H
 #define GTF_ACCESS_H
 
-/* A superuser, or a member of the role that gtf.admin_role names. */
+/* A superuser, or who has the privileges of the role of gtf.admin_role. */
 extern bool gtf_is_admin(Oid role);
 
 /* ERROR 42501 unless the current user is an administrator. */

@@ -379,7 +379,7 @@ gtf_type_resolve(GtfType *type, Oid role)
 	{
 		Oid			submit_role = get_role_oid(type->submit_role, true);
 
-		if (!OidIsValid(submit_role) || !is_member_of_role(role, submit_role))
+		if (!OidIsValid(submit_role) || !has_privs_of_role(role, submit_role))
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied for task type \"%s\"",

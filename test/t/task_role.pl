@@ -109,6 +109,30 @@ is(run_as('boss', 'SELECT current_user'), 'boss', 'for one task');
 is(call_as('boss', 'SET SESSION AUTHORIZATION bob', 'SELECT session_user'), '"bob"', 'become somebody else');
 is(run_as('boss', 'SELECT session_user'), 'boss', 'for one task');
 
+# members that do not inherit a role's privileges do not have them here either
+sql('CREATE ROLE staff; CREATE ROLE member LOGIN NOINHERIT; GRANT staff TO member');
+sql(q{SELECT gtf_register_task('for_staff', 'note(int)', submit_role => 'staff')});
+sql(q{ALTER SYSTEM SET gtf.admin_role = 'staff'});
+$node->reload;
+until_true($node, q{SELECT current_setting('gtf.admin_role') = 'staff'});
+for my $inherits (0, 1)
+{
+	# since version 16 it is the grant that counts
+	sql('ALTER ROLE member INHERIT; REVOKE staff FROM member; GRANT staff TO member') if $inherits;
+	is(sql(q{SET ROLE member; SELECT count(*) > 0 FROM gtf.task_info WHERE owner = 'alice'::regrole}),
+		$inherits ? 't' : 'f', 'gtf.admin_role');
+	my (undef, undef, $err) = $node->psql('postgres', q{SET ROLE member; SELECT gtf_submit('for_staff')});
+	is($err =~ /permission denied for task type "for_staff"/ ? 'denied' : $err, $inherits ? '' : 'denied', 'submit_role');
+}
+sql('ALTER SYSTEM RESET gtf.admin_role');
+$node->reload;
+
+# what a command is depends on a setting, and the owner may have another value
+sql('CREATE ROLE dave LOGIN; ALTER ROLE dave SET standard_conforming_strings = off');
+my $copy = q{COPY (SELECT 'a\\') TO PROGRAM '|| current_user ||' --') TO STDOUT};
+is(outcome($node, sql("SET ROLE dave; SELECT gtf_submit_sql(\$a\$$copy\$a\$)")),
+	'failure|1|COPY cannot be run as a task|feature_not_supported', 'a command is looked at again where it runs');
+
 # the tasks of a function that runs as its owner are that owner's
 sql(q{CREATE FUNCTION submit_as_owner() RETURNS uuid LANGUAGE sql SECURITY DEFINER AS
 	$$SELECT gtf_submit('run', '{"command": "SELECT session_user"}')$$;
