@@ -57,6 +57,12 @@ SELECT gtf_retry(:'id');
 CALL gtf_wait(:'id');
 SELECT status, attempt, result FROM gtf_get_task(:'id');
 
+-- no delay at all
+SELECT gtf_register_task('eager_flaky', 'retry_flaky(int)', retry_delay => '0', max_attempts => 5);
+SELECT gtf_submit('eager_flaky', '{"succeed_at": 5}') AS id \gset
+CALL gtf_wait(:'id');
+SELECT status, attempt, result FROM gtf_get_task(:'id');
+
 -- the delay grows, is random, and has a limit
 SELECT gtf_register_task('slow_flaky', 'retry_flaky(int)', retry_delay => '1 d', max_attempts => 2);
 SELECT gtf_submit('slow_flaky', '{"succeed_at": 2}') AS id \gset

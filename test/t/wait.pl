@@ -98,19 +98,35 @@ is(sql("CALL gtf_wait_all($array, '300 ms')") =~ s/^\{.*?,//r, 'success,success}
 like(sql("CALL gtf_wait_any($array)"), qr/^($ids[1]|$ids[2])\|success$/, 'gtf_wait_any');
 is(sql("CALL gtf_wait_any(ARRAY['$id']::uuid[], '10 ms')"), '|', 'gtf_wait_any times out');
 
+# longer than 2^31 ms
+my @far = map { waiting_psql("CALL gtf_wait('$id', '$_')") } '100 days', '1000 years';
+until_waiting(2);
+sql(q{SELECT gtf_submit('note', delay => '100 days'), gtf_submit('note', expires_at => now() + interval '100 days', run_at => now() + interval '1000 years');
+	CREATE FUNCTION sleep_long() RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RETURN gtf_sleep('100 days'); END$$;
+	SELECT gtf_register_task('sleep_long', 'sleep_long()', abort => 'poll', timeout => '100 days')});
+my $sleeper = submit($node, q{'sleep_long'});
+executor_of($node, $sleeper);
+is(sql(q{SELECT string_agg(DISTINCT status || coalesce(' ' || wait_reason, ''), ', ') FROM gtf.task_info WHERE task_type = 'note' AND status <> 'success'}),
+	'pending scheduled', 'a delay of 100 days');
+is(status($node, $sleeper), 'in_progress', 'a sleep and a timeout of 100 days');
+sql("SELECT gtf_cancel('$sleeper')");
+is(ended($node, $sleeper), 'aborted', 'which is woken for an abort');
+is($far[0]{out} . $far[1]{out}, '', 'a wait of 100 days');
+
 # several at a time
 my @waiters = (
 	(map { waiting_psql("CALL gtf_wait('$id')") } 1 .. 4),
 	waiting_psql("CALL gtf_wait_any(ARRAY['$id']::uuid[])"),
 	waiting_psql("CALL gtf_wait_all($array)"));
-until_waiting(6);
+until_waiting(8);
 is( sql("SELECT count(*), count(backend_xid), count(backend_xmin), min(state) $sleeping"),
-	'6|0|0|active',
+	'8|0|0|active',
 	'waiters have no snapshot');
 is( sql("SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE a.pid IN (SELECT pid $sleeping) AND locktype = 'relation'"),
 	'0', 'nor locks');
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
-$_->{run}->finish for @waiters;
+$_->{run}->finish for @far, @waiters;
+is($far[0]{out} . $far[1]{out}, "success\n" x 2, 'also those who have a hundred days');
 is(join('', map { $_->{out} } @waiters),
 	"success\n" x 4 . "$id|success\n{success,success,success}\n", 'all are told');
 

@@ -130,6 +130,14 @@ $gate->query_safe('SELECT pg_advisory_unlock(1)');
 until_true($node, q{SELECT count(*) = 0 FROM gtf.task_info WHERE status NOT IN ('success', 'failure')});
 is(log_count($node, $warning, $offset), 1, 'one warning');
 
+# more owners than slots, so that not each of them can have a lane
+my @owners = ('alice', 'bob', 'carol', 'dave', 'eve');
+sql(join ';', 'TRUNCATE effects', map { "CREATE ROLE $_ LOGIN" } @owners[2 .. 4]);
+sql(join ';', map { "SET ROLE $_; SELECT gtf_submit('note') FROM generate_series(1, 50)" } @owners, @owners);
+until_true($node, q{SELECT count(*) = 0 FROM gtf.task_info WHERE status NOT IN ('success', 'failure')});
+is(sql(q{SELECT string_agg(who || ' ' || n, ', ' ORDER BY who) FROM (SELECT who, count(*) AS n FROM effects GROUP BY who) AS _}),
+	join(', ', map { "$_ 100" } @owners), 'each owner has its turn');
+
 # not even a dispatcher
 restart_with("max_worker_processes = 2");
 $offset = log_offset($node);
