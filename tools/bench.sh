@@ -110,6 +110,7 @@ fresh_database() {
     PGDATABASE=postgres sql 'DROP DATABASE IF EXISTS bench' 'CREATE DATABASE bench' 2>/dev/null
     export PGDATABASE=bench
     sql_file setup.sql >/dev/null
+    sql CHECKPOINT # what the part before has left to write
 }
 
 restart_server() {
