@@ -670,6 +670,7 @@ gtf_dispatcher_main(Datum arg)
 	before_shmem_exit(detach, (Datum) 0);
 	gtf_worker_signals();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	gtf_worker_own_settings();
 	gtf_worker_set_name("gtf dispatcher");
 
 	dispatcher_context = AllocSetContextCreate(TopMemoryContext, "gtf dispatcher",

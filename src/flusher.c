@@ -91,11 +91,12 @@ gtf_flusher_main(Datum arg)
 
 	my_db = DatumGetInt32(arg);
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
-	if (!gtf_flusher_attach(my_db))
+	if (!gtf_flusher_attach(my_db, database))
 		proc_exit(0);
 	before_shmem_exit(detach, (Datum) 0);
 	gtf_worker_signals();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	gtf_worker_own_settings();
 	gtf_worker_set_name("gtf flusher");
 	pgstat_report_activity(STATE_IDLE, NULL);
 

@@ -191,10 +191,8 @@ state_of_wait(State *state, const GtfTask *task, const GtfOutcome *last,
 
 	if (task->run_at > now)
 		state->wait_reason = "scheduled";
-	else if (last)
-		state->wait_reason = "retry";
 	else if (due > now)
-		state->wait_reason = "scheduled";
+		state->wait_reason = last ? "retry" : "scheduled";
 	else
 		state->wait_reason = "executor";
 }

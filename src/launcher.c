@@ -8,7 +8,8 @@
  * which leaves at once where there is nothing for it: one database at a time,
  * each once.  After that CREATE EXTENSION, a submit without a dispatcher and
  * CREATE DATABASE tell it at their commit (wakeup.c); a look at pg_database
- * once a minute finds the rest.
+ * once a minute finds the rest.  If gtf.max_databases is too small for one of
+ * them it says so, and looks again when there is room.
  *
  * Its memory is only an optimisation: after a restart it starts over, and
  * dispatchers that are already there refuse a second one.
@@ -34,6 +35,7 @@
 #include "worker.h"
 
 #define LIST_INTERVAL_MS	60000
+#define REFUSED_INTERVAL_MS	1000
 #define MAX_BACKOFF_MS		30000
 
 /* What the launcher remembers of a database. */
@@ -44,15 +46,16 @@ typedef struct Known
 	bool		listed;			/* was there in the last list */
 	bool		probed;			/* it is known what a dispatcher does there */
 	BackgroundWorkerHandle *handle; /* started and not yet reaped */
+	bool		refused;		/* was told of: gtf.max_databases is reached */
 	int			backoff_ms;
 	TimestampTz not_before;
 } Known;
 
 static MemoryContext launcher_context;
 static List *databases = NIL;	/* of Known */
+static TimestampTz last_list = 0;
 static TimestampTz next_list = 0;
 static bool shortage_reported = false;
-static bool full_reported = false;
 
 static Known *
 find_known(Oid database, bool make)
@@ -126,7 +129,6 @@ list_databases(void)
 static void
 reap(Known *known, TimestampTz now)
 {
-	GtfDatabaseInfo info;
 	pid_t		pid;
 
 	if (GetBackgroundWorkerPid(known->handle, &pid) != BGWH_STOPPED)
@@ -136,14 +138,11 @@ reap(Known *known, TimestampTz now)
 	known->probed = true;
 	shortage_reported = false;
 
-	if (!gtf_db_info(gtf_db_find(known->database), &info))
-		return;
-	switch (info.exit_reason)
+	switch (gtf_dispatcher_reap(known->database))
 	{
 		case GTF_EXIT_NO_EXTENSION:
-			gtf_db_forget(known->database);
-			gtf_db_unwant(known->database);
 			known->backoff_ms = 0;
+			known->not_before = 0;
 			break;
 		case GTF_EXIT_OTHER_VERSION:
 			known->backoff_ms = 0;
@@ -187,12 +186,25 @@ tick(void *arg)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz *next = arg;
 	bool		probing = false;
-	bool		full = false;
 	ListCell   *lc;
 
+	/* somebody waits for a dispatcher that there is no room for */
+	if (gtf_db_refused())
+	{
+		next_list = Min(next_list,
+						TimestampTzPlusMilliseconds(last_list, REFUSED_INTERVAL_MS));
+		foreach(lc, databases)
+		{
+			Known	   *known = lfirst(lc);
+
+			if (known->handle == NULL && gtf_db_find(known->database) < 0)
+				known->probed = false;
+		}
+	}
 	if (now >= next_list)
 	{
 		list_databases();
+		last_list = now;
 		next_list = TimestampTzPlusMilliseconds(now, LIST_INTERVAL_MS);
 	}
 	*next = next_list;
@@ -240,18 +252,20 @@ tick(void *arg)
 		{
 			if (!gtf_db_want(known->database))
 			{
-				if (!full_reported)
+				if (!known->refused)
 					ereport(WARNING,
 							(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 							 errmsg("gtf cannot look for tasks in database \"%s\": gtf.max_databases is reached",
 									NameStr(known->name)),
 							 errhint("Raise gtf.max_databases and restart the server.")));
-				full_reported = full = true;
+				known->refused = true;
 				continue;
 			}
 			probing = true;
 			db = gtf_db_find(known->database);
 		}
+		if (db >= 0)
+			known->refused = false;
 		if (db < 0 || !gtf_db_info(db, &info) || !info.wanted ||
 			info.blocked || info.dispatcher_pid != 0)
 			continue;
@@ -262,8 +276,6 @@ tick(void *arg)
 		}
 		start_dispatcher(known, now);
 	}
-	if (!full)
-		full_reported = false;
 }
 
 void
@@ -275,6 +287,7 @@ gtf_launcher_main(Datum arg)
 	gtf_worker_signals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	gtf_launcher_attach();
+	gtf_worker_own_settings();
 	gtf_worker_set_name("gtf launcher");
 
 	launcher_context = AllocSetContextCreate(TopMemoryContext, "gtf launcher",

@@ -249,27 +249,59 @@ gtf_db_find(Oid database)
 	for (int i = 0; i < NUM_DATABASES; i++)
 	{
 		if (gtf_segment->databases[i].oid == database)
+		{
+			/* what was written before the entry became this database's */
+			pg_read_barrier();
 			return i;
+		}
 	}
 	return -1;
 }
 
-static int
-db_find_or_make(Oid database)
+/* The entry of a database with its lock held, NULL if there is none. */
+static Database *
+db_lock(Oid database)
 {
+	int			i = gtf_db_find(database);
+	Database   *db;
+
+	if (i < 0)
+		return NULL;
+	db = &gtf_segment->databases[i];
+	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	/* it may just have been freed */
+	if (db->oid != database)
+	{
+		LWLockRelease(db->lock);
+		return NULL;
+	}
+	return db;
+}
+
+/* The same; NULL if there was none and no room for one. */
+static Database *
+db_lock_or_make(Oid database)
+{
+	Database   *db = NULL;
 	int			found;
 
 	LWLockAcquire(gtf_segment->lock, LW_EXCLUSIVE);
 	found = gtf_db_find(database);
-	if (found < 0)
+	if (found >= 0)
+	{
+		/* it cannot be freed while the segment is locked */
+		db = &gtf_segment->databases[found];
+		LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	}
+	else
 	{
 		found = gtf_db_find(InvalidOid);
 		if (found >= 0)
 		{
-			Database   *db = &gtf_segment->databases[found];
-
+			db = &gtf_segment->databases[found];
 			LWLockAcquire(db->lock, LW_EXCLUSIVE);
 			db->wanted = false;
+			db->asked = false;
 			db->blocks = 0;
 			db->other_version = false;
 			db->exit_reason = GTF_EXIT_UNKNOWN;
@@ -286,12 +318,15 @@ db_find_or_make(Oid database)
 			pg_atomic_write_u32(&db->ceiling, 0);
 			for (int c = 0; c < GTF_NUM_COUNTERS; c++)
 				pg_atomic_write_u64(&db->counters[c], 0);
+			/* it is looked for without a lock */
+			pg_write_barrier();
 			db->oid = database;
-			LWLockRelease(db->lock);
 		}
+		else
+			gtf_segment->refused = true;
 	}
 	LWLockRelease(gtf_segment->lock);
-	return found;
+	return db;
 }
 
 /* Free an entry that nobody needs any more. */
@@ -333,29 +368,62 @@ db_free_if_unused(int i)
 bool
 gtf_db_want(Oid database)
 {
-	int			i = db_find_or_make(database);
+	Database   *db = db_lock_or_make(database);
 
-	if (i < 0)
+	if (db == NULL)
 		return false;
-	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
-	gtf_segment->databases[i].wanted = true;
-	gtf_segment->databases[i].other_version = false;
-	LWLockRelease(gtf_segment->databases[i].lock);
+	db->wanted = true;
+	db->asked = true;
+	db->other_version = false;
+	LWLockRelease(db->lock);
 	return true;
+}
+
+bool
+gtf_db_refused(void)
+{
+	bool		refused;
+
+	LWLockAcquire(gtf_segment->lock, LW_EXCLUSIVE);
+	refused = gtf_segment->refused;
+	gtf_segment->refused = false;
+	LWLockRelease(gtf_segment->lock);
+	return refused;
 }
 
 void
 gtf_db_unwant(Oid database)
 {
-	int			i = gtf_db_find(database);
+	Database   *db = db_lock(database);
 
-	if (i < 0)
+	if (db == NULL)
 		return;
-	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
-	gtf_segment->databases[i].wanted = false;
-	gtf_segment->databases[i].other_version = false;
-	LWLockRelease(gtf_segment->databases[i].lock);
-	db_free_if_unused(i);
+	db->wanted = false;
+	db->other_version = false;
+	LWLockRelease(db->lock);
+	db_free_if_unused(db - gtf_segment->databases);
+}
+
+GtfDispatcherExit
+gtf_dispatcher_reap(Oid database)
+{
+	Database   *db = db_lock(database);
+	GtfDispatcherExit reason;
+
+	if (db == NULL)
+		return GTF_EXIT_UNKNOWN;
+	reason = db->exit_reason;
+	db->exit_reason = GTF_EXIT_UNKNOWN;
+	/* who has asked since it began to look may know better */
+	if (reason == GTF_EXIT_NO_EXTENSION && !db->asked)
+		db->wanted = false;
+	LWLockRelease(db->lock);
+	if (reason == GTF_EXIT_NO_EXTENSION)
+	{
+		gtf_db_forget(database);
+		db_free_if_unused(db - gtf_segment->databases);
+	}
+	return reason;
 }
 
 bool
@@ -383,28 +451,26 @@ gtf_db_info(int i, GtfDatabaseInfo *info)
 bool
 gtf_db_block(Oid database)
 {
-	int			i = db_find_or_make(database);
+	Database   *db = db_lock_or_make(database);
 
-	if (i < 0)
+	if (db == NULL)
 		return false;
-	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
-	gtf_segment->databases[i].blocks++;
-	LWLockRelease(gtf_segment->databases[i].lock);
+	db->blocks++;
+	LWLockRelease(db->lock);
 	return true;
 }
 
 void
 gtf_db_unblock(Oid database)
 {
-	int			i = gtf_db_find(database);
+	Database   *db = db_lock(database);
 
-	if (i < 0)
+	if (db == NULL)
 		return;
-	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
-	if (gtf_segment->databases[i].blocks > 0)
-		gtf_segment->databases[i].blocks--;
-	LWLockRelease(gtf_segment->databases[i].lock);
-	db_free_if_unused(i);
+	if (db->blocks > 0)
+		db->blocks--;
+	LWLockRelease(db->lock);
+	db_free_if_unused(db - gtf_segment->databases);
 }
 
 bool
@@ -450,14 +516,11 @@ gtf_db_worker_pids(Oid database, int *pids, int max)
 int
 gtf_dispatcher_attach(Oid database)
 {
-	int			i = db_find_or_make(database);
-	Database   *db;
+	Database   *db = db_lock_or_make(database);
 	bool		ok;
 
-	if (i < 0)
+	if (db == NULL)
 		return -1;
-	db = &gtf_segment->databases[i];
-	LWLockAcquire(db->lock, LW_EXCLUSIVE);
 	ok = db->dispatcher == NULL && db->blocks == 0;
 	if (ok)
 	{
@@ -466,6 +529,8 @@ gtf_dispatcher_attach(Oid database)
 		db->dispatcher_start = GetCurrentTimestamp();
 		db->dispatcher_ready = false;
 		db->exit_reason = GTF_EXIT_UNKNOWN;
+		/* what was asked for before will be seen */
+		db->asked = false;
 	}
 	LWLockRelease(db->lock);
 	if (!ok)
@@ -479,7 +544,7 @@ gtf_dispatcher_attach(Oid database)
 	db->scan_wanted = false;
 	LWLockRelease(db->submit_lock);
 	pg_atomic_write_u64(&db->seen_ticks, 0);
-	return i;
+	return db - gtf_segment->databases;
 }
 
 void
@@ -505,7 +570,7 @@ gtf_dispatcher_detach(int i, GtfDispatcherExit reason)
 		db->dispatcher_pid = 0;
 		db->dispatcher_ready = false;
 		db->exit_reason = reason;
-		if (reason == GTF_EXIT_OTHER_VERSION)
+		if (reason == GTF_EXIT_OTHER_VERSION && !db->asked)
 		{
 			db->wanted = false;
 			db->other_version = true;
@@ -516,13 +581,13 @@ gtf_dispatcher_detach(int i, GtfDispatcherExit reason)
 }
 
 bool
-gtf_flusher_attach(int i)
+gtf_flusher_attach(int i, Oid database)
 {
 	Database   *db = &gtf_segment->databases[i];
 	bool		ok;
 
 	LWLockAcquire(db->lock, LW_EXCLUSIVE);
-	ok = db->flusher == NULL && db->blocks == 0 && OidIsValid(db->oid);
+	ok = db->flusher == NULL && db->blocks == 0 && db->oid == database;
 	if (ok)
 	{
 		db->flusher = MyProc;
@@ -572,29 +637,27 @@ gtf_flusher_wake(int i)
 void
 gtf_db_cancel_begin(Oid database)
 {
-	int			i = gtf_db_find(database);
+	Database   *db = db_lock(database);
 
-	if (i < 0)
+	if (db == NULL)
 		return;
-	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
-	gtf_segment->databases[i].cancelling++;
-	gtf_segment->databases[i].cancels++;
-	gtf_segment->databases[i].must_probe = true;
-	LWLockRelease(gtf_segment->databases[i].lock);
+	db->cancelling++;
+	db->cancels++;
+	db->must_probe = true;
+	LWLockRelease(db->lock);
 }
 
 void
 gtf_db_cancel_end(Oid database)
 {
-	int			i = gtf_db_find(database);
+	Database   *db = db_lock(database);
 
-	if (i < 0)
+	if (db == NULL)
 		return;
-	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
-	if (gtf_segment->databases[i].cancelling > 0)
-		gtf_segment->databases[i].cancelling--;
-	gtf_segment->databases[i].cancels++;
-	LWLockRelease(gtf_segment->databases[i].lock);
+	if (db->cancelling > 0)
+		db->cancelling--;
+	db->cancels++;
+	LWLockRelease(db->lock);
 }
 
 bool
@@ -632,14 +695,13 @@ gtf_db_probe_reset(int i, uint64 cancels)
 void
 gtf_requests_changed(Oid database)
 {
-	int			i = gtf_db_find(database);
+	Database   *db = db_lock(database);
 
-	if (i < 0)
+	if (db == NULL)
 		return;
-	LWLockAcquire(gtf_segment->databases[i].lock, LW_EXCLUSIVE);
-	gtf_segment->databases[i].requests_changed = true;
-	LWLockRelease(gtf_segment->databases[i].lock);
-	gtf_dispatcher_wake(i);
+	db->requests_changed = true;
+	LWLockRelease(db->lock);
+	gtf_dispatcher_wake(db - gtf_segment->databases);
 }
 
 bool
@@ -676,8 +738,12 @@ wake_or_launch(int i, Oid database)
 	{
 		/* it would leave at once; ALTER EXTENSION starts it */
 	}
-	else if (gtf_db_want(database))
+	else
+	{
+		/* or have it say that it cannot */
+		(void) gtf_db_want(database);
 		gtf_launcher_wake();
+	}
 }
 
 void
@@ -688,17 +754,20 @@ gtf_submitted_push(Oid database, const GtfTaskRef *refs, int n)
 	if (i >= 0)
 	{
 		Database   *db = &gtf_segment->databases[i];
+		uint64		submitted = 0;
 
 		LWLockAcquire(db->submit_lock, LW_EXCLUSIVE);
 		for (int r = 0; r < n; r++)
 		{
+			if ((refs[r].flags & GTF_REF_RETURNED) == 0)
+				submitted++;
 			if (db->submit_tail - db->submit_head < GTF_SUBMIT_RING_SIZE)
 				db->submitted[db->submit_tail++ % GTF_SUBMIT_RING_SIZE] = refs[r];
 			else
 				want_scan(db, &refs[r].id);
 		}
 		LWLockRelease(db->submit_lock);
-		pg_atomic_fetch_add_u64(&db->counters[GTF_COUNT_SUBMITTED], n);
+		pg_atomic_fetch_add_u64(&db->counters[GTF_COUNT_SUBMITTED], submitted);
 	}
 	wake_or_launch(i, database);
 }

@@ -258,6 +258,9 @@ extern int	gtf_db_find(Oid database);
  */
 extern bool gtf_db_want(Oid database);
 extern void gtf_db_unwant(Oid database);
+
+/* Was a database refused since the last call, because the table is full? */
+extern bool gtf_db_refused(void);
 extern bool gtf_db_info(int db, GtfDatabaseInfo *info);
 
 /*
@@ -277,7 +280,14 @@ extern int	gtf_dispatcher_attach(Oid database);	/* -1: there is one, or
 													 * blocked */
 extern void gtf_dispatcher_ready(int db);	/* tells the launcher */
 extern void gtf_dispatcher_detach(int db, GtfDispatcherExit reason);
-extern bool gtf_flusher_attach(int db);
+
+/*
+ * Why has the dispatcher left?  Where there was nothing for it what it may
+ * have left is forgotten, and none is wanted any more unless somebody has
+ * asked for one since it began to look.
+ */
+extern GtfDispatcherExit gtf_dispatcher_reap(Oid database);
+extern bool gtf_flusher_attach(int db, Oid database);
 extern void gtf_flusher_detach(int db);
 extern void gtf_dispatcher_wake(int db);
 extern void gtf_flusher_wake(int db);

@@ -25,6 +25,7 @@ typedef struct Database
 	/* Guarded by lock */
 	Oid			oid;			/* InvalidOid = entry is free */
 	bool		wanted;
+	bool		asked;			/* since the last dispatcher began to look */
 	int			blocks;			/* commands that need the database alone */
 	PGPROC	   *dispatcher;
 	int			dispatcher_pid;
@@ -197,6 +198,7 @@ typedef struct Segment
 	PGPROC	   *launcher;
 	int			launcher_pid;
 	TimestampTz launcher_start;
+	bool		refused;		/* a database has got no entry */
 
 	/* Guarded by waiter_lock; an empty bucket may be seen without it */
 	LWLock	   *waiter_lock;

@@ -178,8 +178,11 @@ xact_callback(XactEvent event, void *arg)
 			act_on_cancels();
 			if (overflowed)
 				gtf_submitted_scan_from(MyDatabaseId, &overflow_from);
-			if (OidIsValid(wanted_database) && gtf_db_want(wanted_database))
+			if (OidIsValid(wanted_database))
+			{
+				(void) gtf_db_want(wanted_database);
 				gtf_launcher_wake();
+			}
 			if (OidIsValid(restarted_database))
 			{
 				GtfDatabaseInfo info;

@@ -109,6 +109,35 @@ gtf_worker_signals(void)
 	BackgroundWorkerUnblockSignals();
 }
 
+/*
+ * What our own transactions must have, whatever was set for the server, the
+ * database or the role.
+ */
+void
+gtf_worker_own_settings(void)
+{
+	static const char *const settings[][2] =
+	{
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"transaction_timeout", "0"},
+		{"session_replication_role", "origin"},
+		{"search_path", "pg_catalog, pg_temp"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+	{
+		/* not every server has all of them */
+		if (GetConfigOption(settings[i][0], true, false) != NULL)
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
+							PGC_S_OVERRIDE);
+	}
+}
+
 void
 gtf_worker_set_name(const char *name)
 {

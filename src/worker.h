@@ -32,6 +32,9 @@ extern bool gtf_worker_start(GtfWorkerKind kind, Oid database, Datum arg,
  */
 extern void gtf_worker_signals(void);
 
+/* For a worker that runs no code of others, once it is connected. */
+extern void gtf_worker_own_settings(void);
+
 /* Set application_name, in a way that RESET comes back to. */
 extern void gtf_worker_set_name(const char *name);
 

@@ -157,6 +157,12 @@ is(outcome($node, submit($node, q{'note'})), 'success|1',
 	'a cancelled idle executor runs the next task');
 
 # errors
+my $submitted = q{SELECT value FROM gtf.stats WHERE name = 'tasks_submitted'};
+my $before = $node->safe_psql('postgres', $submitted);
+is( outcome($node, submit($node, q{'raise', '{"message": "no"}', max_attempts => 3})),
+	'failure|3|no|raise_exception',
+	'an error of each attempt');
+is($node->safe_psql('postgres', $submitted) - $before, 1, 'of a task that counts once');
 is( outcome($node, submit($node, q{'raise', '{"message": "no"}'})),
 	'failure|1|no|raise_exception',
 	'an error is a failure');

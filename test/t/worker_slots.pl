@@ -85,6 +85,8 @@ sql(q{SELECT gtf_submit('note') FROM generate_series(1, 20)});
 terminate($node, executor_of($node, $ids[0]));
 until_true($node, "SELECT ($running) = 1 AND EXISTS (SELECT FROM gtf.task_attempts WHERE task_id = '$ids[0]')");
 is(log_count($node, $warning, $offset), 1, 'once, whatever happens while it lasts');
+is(sql("SELECT status, attempt, wait_reason FROM gtf_get_task('$ids[0]')"),
+	'pending|1|executor', 'the one that has lost its executor waits for another');
 
 # other workers leave
 $node->safe_psql('other', 'DROP EXTENSION gtf');
