@@ -601,6 +601,29 @@ SELECT gtf_cancel(:'id');
 CALL gtf_wait(:'id', '5 min');
 SELECT what FROM log;
 
+-- A cleanup handler removes what a procedure has left behind half done.
+CREATE TABLE parts (part int);
+CREATE FUNCTION h_parts() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  n int;
+BEGIN
+  DELETE FROM parts;
+  GET DIAGNOSTICS n = ROW_COUNT;
+  PERFORM note(to_jsonb(n || ' parts removed'));
+END $$;
+CREATE PROCEDURE b_parts() LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM gtf_on_cleanup('h_parts()');
+  INSERT INTO parts VALUES (1), (2);
+  COMMIT;
+  INSERT INTO parts VALUES (3);
+  RAISE 'no more parts';
+END $$;
+SELECT gtf_register_task('parts', 'b_parts()');
+TRUNCATE log;
+CALL gtf_wait(gtf_submit('parts'));
+SELECT what, (SELECT count(*) FROM parts) AS left FROM log;
+
 -- The row says what went wrong, and where.
 CREATE FUNCTION h_fails(arg jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -621,13 +644,13 @@ SELECT error_message, exception_type, stack_trace FROM gtf_get_task(:'id') \gx
 SET client_min_messages = warning;
 DROP EXTENSION gtf CASCADE;
 DROP OWNED BY regress_gtf_owner, regress_gtf_other;
-DROP TABLE log, counters, seen, ways, big, watched, deferred;
+DROP TABLE log, counters, parts, seen, ways, big, watched, deferred;
 DROP FUNCTION note, count(jsonb), hold, look, refused, many, nested, watch, indexed, indexed_plant, hold_restricted,
-  h_set, h_int, h_two, h_variadic, h_trigger, h_strict, h_private, h_none, h_busy, h_cleanup, h_cancel, h_fails, h_dropped,
+  h_set, h_int, h_two, h_variadic, h_trigger, h_strict, h_private, h_none, h_busy, h_cleanup, h_cancel, h_fails, h_dropped, h_parts,
   b_many64, b_many65, b_abortable, b_late, b_timeout, b_nested, b_polled, b_sql, b_cursor, b_expression, b_block, b_undone, b_execute,
   b_utility, b_do, b_update, b_nested_update, b_with, b_for_update, b_upsert, b_merge, b_insert, b_next, b_parallel, b_trigger, b_cascade,
   b_index, b_definer, b_secure, b_secure_polls, b_plant, b_set_role, b_foreign, b_busy, b_busy_ok, b_child, b_gone, b_dropped, b_sleeper, b_fails;
 DROP AGGREGATE h_aggregate(jsonb);
-DROP PROCEDURE run, run_all, run_ways, h_procedure, p_inner, b_procedure, b_deferred, b_waiter;
+DROP PROCEDURE run, run_all, run_ways, h_procedure, p_inner, b_procedure, b_deferred, b_waiter, b_parts;
 REVOKE ALL ON SCHEMA public FROM regress_gtf_owner, regress_gtf_other;
 DROP ROLE regress_gtf_owner, regress_gtf_other;
