@@ -547,7 +547,8 @@ gtf_queue_known(const pg_uuid_t *id)
 void
 gtf_queue_known_add(const pg_uuid_t *id)
 {
-	(void) hash_search(known, id, HASH_ENTER, NULL);
+	if (known)
+		(void) hash_search(known, id, HASH_ENTER, NULL);
 }
 
 bool

@@ -67,8 +67,8 @@ extern bool gtf_store_last_id(pg_uuid_t *id);
 typedef struct GtfScan
 {
 	pg_uuid_t	after;			/* continue above this id */
-	pg_uuid_t	reading;		/* the task that an error has to do with, if it
-								 * is above that */
+	pg_uuid_t	reading;		/* the task that an error has to do with, if
+								 * it is above that */
 	List	   *homes;			/* only tasks of these, see gtf_store_homes */
 	bool		finished;
 } GtfScan;
