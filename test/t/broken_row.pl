@@ -121,7 +121,11 @@ like(outcome($node, $id), qr/^failure\|1\|executor lost, and the task is broken:
 	'an attempt whose report cannot be read');
 
 # pages of gtf.tasks and gtf.live
-my @ids = split /\n/, sql(q{SELECT gtf_submit('note', delay => '2 s') FROM generate_series(1, 200)});
+$id = submit($node, q{'hidden_late'});
+until_true($node, "SELECT count(*) = 1 FROM gtf.live WHERE task_id = '$id' AND attempt = 2");
+is(sql(q{SELECT pg_relation_size('gtf.live')}), '8192', 'a page of gtf.live');
+# they are due when the server has been stopped and started again
+my @ids = split /\n/, sql(q{SELECT gtf_submit('note', delay => '5 s') FROM generate_series(1, 200)});
 my $tasks = sql(q{SELECT pg_relation_filepath('gtf.tasks')});
 my $live = sql(q{SELECT pg_relation_filepath('gtf.live')});
 my $page = sql("SELECT (ctid::text::point)[0]::int FROM gtf.tasks WHERE id = '$ids[100]'");
@@ -129,9 +133,6 @@ my @broken = split /\n/, sql("SELECT id FROM gtf.tasks WHERE (ctid::text::point)
 my %is_broken = map { $_ => 1 } @broken;
 my @readable = grep { !$is_broken{$_} } @ids;
 cmp_ok(scalar @broken, '>', 20, 'a page of tasks');
-$id = submit($node, q{'hidden_late'});
-until_true($node, "SELECT count(*) = 1 FROM gtf.live WHERE task_id = '$id' AND attempt = 2");
-is(sql(q{SELECT pg_relation_size('gtf.live')}), '8192', 'a page of gtf.live');
 $gate->quit;
 $node->stop;
 for ([ $tasks, $page ], [ $live, 0 ])

@@ -76,10 +76,9 @@ sub is_heard
 sub nothing_more
 {
 	my ($id, $expected, $what) = @_;
-	my $later = submit($node, q{'note', delay => '0.2 s'});
+	my $later = submit_and_listen(q{'note'});
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	listen_to($later);
 	is_heard($later, 'complete:success', "$what: a later one is heard of");
 	is(heard($id), $expected, $what);
 }
@@ -88,22 +87,26 @@ sub nothing_more
 
 my $gate = gate($node, 1);
 
+# In one transaction, so that the listener is there before the task.
 sub submit_and_listen
 {
 	my ($args) = @_;
-	my $id = submit($node, $args);
+	my $out = $listener->query_safe(
+		qq{BEGIN; SELECT gtf_submit($args) AS id \\gset
+		SELECT 'gtf:abort:' || :'id' AS abort, 'gtf:complete:' || :'id' AS complete \\gset
+		LISTEN :"abort"; LISTEN :"complete"; COMMIT; SELECT :'id'});
 
-	listen_to($id);
-	return $id;
+	$seen .= $out;
+	return $out =~ /^([0-9a-f-]{36})$/m ? $1 : die "no id: $out";
 }
 
-my $id = submit_and_listen(q{'note', delay => '0.3 s'});
+my $id = submit_and_listen(q{'note'});
 is_heard($id, 'complete:success', 'success');
-$id = submit_and_listen(q{'raise', '{"message": "a"}', delay => '0.3 s'});
+$id = submit_and_listen(q{'raise', '{"message": "a"}'});
 is_heard($id, 'complete:failure', 'failure');
 sql("SELECT gtf_retry('$id')");
 is_heard($id, 'complete:failure complete:failure', 'failure after a retry');
-$id = submit_and_listen(q{'fails_once', delay => '0.3 s'});
+$id = submit_and_listen(q{'fails_once'});
 is_heard($id, 'complete:success', 'only the last attempt');
 
 $id = submit_and_listen(q{'note', delay => '1 h'});
@@ -195,7 +198,7 @@ for my $try (1 .. 5)
 {
 	$flusher = worker_pid($node, 'flusher');
 	terminate($node, $flusher);
-	my $ended = submit_and_listen(q{'note', delay => '0.1 s'});
+	my $ended = submit_and_listen(q{'note'});
 	my $aborted = submit_and_listen(q{'note', delay => '1 h'});
 	sql("SELECT gtf_cancel('$aborted')");
 	is_heard($ended, 'complete:success', "while there is none: success ($try)");
@@ -243,7 +246,7 @@ set('gtf.abort_channel_prefix', 'gtf:abort:');
 
 set('gtf.signals', 'off');
 ended($node, submit($node, q{'note'})) for 1 .. 2;
-$id = submit_and_listen(q{'note', delay => '0.2 s'});
+$id = submit_and_listen(q{'note'});
 is(ended($node, $id), 'success', 'without signals');
 set('gtf.signals', 'on');
 ended($node, submit($node, q{'note'})) for 1 .. 2;
