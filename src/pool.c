@@ -317,14 +317,17 @@ watch_launches(Dispatcher *d)
 				(void) gtf_slot_release_unattached(i, info.generation);
 			continue;
 		}
-		if (!l->ready && alive && info.generation == l->generation &&
-			info.state != GTF_SLOT_LAUNCHING)
+		if (!l->ready &&
+			!(alive && info.generation == l->generation &&
+			  info.state == GTF_SLOT_LAUNCHING))
 		{
 			queue = gtf_queue_owner(l->owner);
 			queue->start_failures = 0;
 			queue->start_not_before = 0;
 			l->ready = true;
 		}
+		if (l->ready && alive && info.generation == l->generation && info.pid != 0)
+			continue;
 		if (GetBackgroundWorkerPid(l->handle, &pid) != BGWH_STOPPED)
 			continue;
 
@@ -332,12 +335,12 @@ watch_launches(Dispatcher *d)
 		shortage_until = 0;
 		pfree(l->handle);
 		l->handle = NULL;
-		queue = gtf_queue_owner(l->owner);
 		if (alive && info.generation == l->generation &&
 			gtf_slot_release_unattached(i, l->generation))
 		{
 			int			length = strlen(info.start_error);
 
+			queue = gtf_queue_owner(l->owner);
 			/* the last character may be there in part */
 			info.start_error[pg_mbcliplen(info.start_error, length, length)] = '\0';
 			if (is_transient(info.start_sqlerrcode))
@@ -638,6 +641,7 @@ gtf_pool_adjust(Dispatcher *d)
 			{
 				leaving_since = 0;
 				shortage_tries = 0;
+				gtf_db_set_ceiling(my_db, 0);
 				total++;
 				continue;
 			}
@@ -646,6 +650,9 @@ gtf_pool_adjust(Dispatcher *d)
 			else
 			{
 				report_shortage(d);
+				/* not because of a moment in which others have more */
+				if (shortage_tries > 1)
+					gtf_db_set_ceiling(my_db, total - retiring);
 				if (queue->hungry_since != 0 && hungriest == NULL && retiring == 0)
 					hungriest = queue;
 			}
@@ -661,8 +668,7 @@ gtf_pool_adjust(Dispatcher *d)
 		shortage_reported = false;
 		shortage_tries = 0;
 		leaving_since = 0;
+		gtf_db_set_ceiling(my_db, 0);
 	}
-	/* not because of a moment in which others had more */
-	gtf_db_set_ceiling(my_db, shortage_tries > 1 ? total - retiring : 0);
 	pfree(owners);
 }
