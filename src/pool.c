@@ -42,7 +42,8 @@
 #define FAIL_BATCH			500
 #define SHORTAGE_RETRY_MS	1000
 #define LEAVING_MS			20	/* between two looks at those who make room */
-#define MAX_LEAVING_MS		1000
+#define LEFT_MS				3000	/* from a slot to the end of the process */
+#define MAX_LEAVING_MS		10000
 #define UNATTACHED_MS		30000
 #define TAKE_IDLE_MS		100 /* between two looks at others' idle ones */
 
@@ -59,7 +60,8 @@ static MemoryContext pool_context;
 static int	my_db;
 static Launch *launches;
 static List *leaving = NIL;		/* handles of processes without a slot */
-static TimestampTz leaving_since = 0;	/* we wait for room since then */
+static TimestampTz leaving_since = 0;	/* we wait for room since then ... */
+static TimestampTz room_until = 0;	/* ... and expect it until then */
 static bool shortage_reported = false;
 static bool shortage_now;		/* in this round */
 static int	shortage_tries = 0;
@@ -379,7 +381,7 @@ report_shortage(Dispatcher *d)
 	shortage_reported = true;
 	shortage_now = true;
 	shortage_tries++;
-	leaving_since = 0;
+	leaving_since = room_until = 0;
 	shortage_until = TimestampTzPlusMilliseconds(d->now, SHORTAGE_RETRY_MS);
 	gtf_dispatcher_look_at(d, shortage_until);
 }
@@ -478,19 +480,10 @@ feed_hungry(Dispatcher *d, const OwnerQueue *hungry)
 	mark_lanes(hungry, most);
 }
 
-/*
- * No process can be had.  True if that may change in a moment because one of
- * ours or of others is about to leave, or is asked to now.
- */
+/* Is one of our processes leaving, or one of others asked to? */
 static bool
-room_expected(Dispatcher *d, const OwnerQueue *queue)
+somebody_leaves(const OwnerQueue *queue)
 {
-	if (leaving_since == 0)
-		leaving_since = d->now;
-	if (TimestampDifferenceExceeds(leaving_since, d->now, MAX_LEAVING_MS))
-		return false;
-
-	/* the end of a process is seen by the postmaster after we have seen it */
 	if (leaving != NIL)
 		return true;
 	for (int i = 0; i < gtf_slot_count(); i++)
@@ -503,6 +496,24 @@ room_expected(Dispatcher *d, const OwnerQueue *queue)
 			return true;
 	}
 	return retire_one(queue, false) || gtf_slot_retire_idle_elsewhere(my_db);
+}
+
+/*
+ * No process can be had.  True if that may change in a moment.  Who has left
+ * its slot still holds a worker slot until the postmaster has seen its end,
+ * and those of other databases are not ours to watch: so a little longer than
+ * somebody is seen leaving, but not if that does not get on.
+ */
+static bool
+room_expected(Dispatcher *d, const OwnerQueue *queue)
+{
+	if (leaving_since == 0)
+		leaving_since = d->now;
+	if (TimestampDifferenceExceeds(leaving_since, d->now, MAX_LEAVING_MS))
+		return false;
+	if (somebody_leaves(queue))
+		room_until = TimestampTzPlusMilliseconds(d->now, LEFT_MS);
+	return d->now < room_until;
 }
 
 /* Who has been hungry longest comes first, who is not comes last. */
@@ -639,7 +650,7 @@ gtf_pool_adjust(Dispatcher *d)
 		{
 			if (launch(d, queue, can_login, is_superuser))
 			{
-				leaving_since = 0;
+				leaving_since = room_until = 0;
 				shortage_tries = 0;
 				gtf_db_set_ceiling(my_db, 0);
 				total++;
@@ -667,7 +678,7 @@ gtf_pool_adjust(Dispatcher *d)
 	{
 		shortage_reported = false;
 		shortage_tries = 0;
-		leaving_since = 0;
+		leaving_since = room_until = 0;
 		gtf_db_set_ceiling(my_db, 0);
 	}
 	pfree(owners);
