@@ -271,7 +271,7 @@ for my $order ([ 'alice', 'bob' ], [ 'bob', 'alice' ], [ 'ghost', 'boss' ], [ 'b
 $node->append_conf('postgresql.conf', 'gtf.max_executors = 2');
 $node->reload;
 $gate->query_safe('SELECT pg_advisory_lock(1), pg_advisory_lock(2)');
-for my $short (1, 2)
+for my $short (2, 1)
 {
 	my @ids = map { submit_as('alice', qq{'hold', '{"key": $_}'}) } 1, 2;
 
