@@ -93,15 +93,17 @@ gtf_signal_add(const GtfDone *done, int n)
 void
 gtf_signal_send(void)
 {
-	XLogRecPtr	flushed = GetFlushRecPtr(NULL);
-	int			n = 0;
+	XLogRecPtr	lsn = InvalidXLogRecPtr;
+	int			n = Min(count, SIGNALS_PER_TX);
 
-	while (n < count && n < SIGNALS_PER_TX && signals[first + n].lsn <= flushed)
-		n++;
 	if (n == 0 || GetCurrentTimestamp() < not_before)
 		return;
 
 	not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_MS);
+	/* those whose flush has failed are here, too */
+	for (int i = 0; i < n; i++)
+		lsn = Max(lsn, signals[first + i].lsn);
+	gtf_make_durable(lsn);
 	gtf_tx_begin();
 	for (int i = 0; i < n; i++)
 		notify(&signals[first + i]);
@@ -122,7 +124,8 @@ gtf_signal_waiting(long *timeout_ms)
 {
 	if (count == 0)
 		return false;
-	*timeout_ms = not_before == 0 ? 0 : RETRY_MS;
+	*timeout_ms = not_before == 0 ? 0 :
+		TimestampDifferenceMilliseconds(GetCurrentTimestamp(), not_before);
 	return true;
 }
 

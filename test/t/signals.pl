@@ -10,6 +10,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = gtf_node('main', conf => q{
+wal_level = replica
+max_wal_senders = 2
 gtf.max_executors = 2
 gtf.kill_grace = 0
 gtf.crash_limit = 1
@@ -206,6 +208,27 @@ for my $try (1 .. 5)
 	new_worker($node, 'flusher', $flusher);
 }
 
+# ---- an error while they are sent: again, without anything new to send
+
+# Somebody who holds the lock of NOTIFY: its commit waits for a standby.
+sql('CREATE TABLE notes (n int)');
+sql(q{ALTER SYSTEM SET synchronous_commit = 'local'}, q{ALTER SYSTEM SET synchronous_standby_names = 'none'}, 'SELECT pg_reload_conf()');
+until_true($node, q{SELECT current_setting('synchronous_standby_names') = 'none' AND current_setting('synchronous_commit') = 'local'});
+# the flusher reads its configuration when it is woken
+ended($node, submit($node, q{'note'})) for 1 .. 2;
+my $notifies = session($node);
+my $lock = q{FROM pg_locks WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND objid = 0};
+$notifies->query_until(qr/begun/, "SET synchronous_commit = on;\n\\echo begun\nBEGIN; INSERT INTO notes VALUES (1); NOTIFY x; COMMIT;\n\\echo over\n");
+until_true($node, "SELECT EXISTS (SELECT $lock AND granted)");
+$id = submit_and_listen(q{'note', delay => '0.3 s'});
+until_true($node, "SELECT EXISTS (SELECT $lock AND NOT granted)");
+my $log = log_offset($node);
+sql("SELECT pg_cancel_backend(pid) $lock AND NOT granted");
+ok(until_log($node, qr/canceling statement due to user request/, $log), 'sending fails');
+sql('ALTER SYSTEM RESET synchronous_standby_names', 'ALTER SYSTEM RESET synchronous_commit', 'SELECT pg_reload_conf()');
+$notifies->query_until(qr/over/, '');
+is_heard($id, 'complete:success', 'a signal that could not be sent is sent later');
+
 # ---- settings
 
 sub set
@@ -252,6 +275,6 @@ set('gtf.signals', 'on');
 ended($node, submit($node, q{'note'})) for 1 .. 2;
 nothing_more($id, '', 'nobody is told');
 
-$_->quit for $listener, $s, $gate;
+$_->quit for $listener, $s, $gate, $notifies;
 $node->stop;
 done_testing();
