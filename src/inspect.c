@@ -278,6 +278,10 @@ read_visible_state(const pg_uuid_t *id, State *state, bool whole)
 	if (task == NULL)
 		return false;
 	read_state(task, state, whole);
+
+	/* no outcome: none yet, or removed together with the task since then? */
+	if (state->changed_at == 0 && gtf_store_task_head(id) == NULL)
+		return false;
 	if (!sees_stack_traces())
 		state->stack_trace = NULL;
 	return true;

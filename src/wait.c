@@ -81,13 +81,32 @@ leave_transaction(FunctionCallInfo fcinfo, const char *name)
 	SPI_commit();
 }
 
-/* Look at the table; what it shows as ended is flushed before it is told. */
+/* ERROR P0002 unless the task is there and visible. */
+static void
+check_exists(const pg_uuid_t *id)
+{
+	/* for values that are toasted; one that does not last */
+	Snapshot	snapshot = RegisterSnapshot(GetCatalogSnapshot(InvalidOid));
+	GtfTask    *task = gtf_visible_task(id);
+
+	UnregisterSnapshot(snapshot);
+	if (task == NULL)
+		gtf_error_no_task(id);
+	pfree(task);
+}
+
+/*
+ * Look at the table; what it shows as ended is flushed before it is told.
+ * ERROR P0002 if the task was removed: nobody would tell of its end again.
+ */
 static void
 look(Awaited *task)
 {
 	XLogRecPtr	lsn;
 	GtfOutcome *outcome = gtf_store_outcome_head(&task->id, &lsn);
 
+	if (outcome == NULL)
+		check_exists(&task->id);
 	if (outcome && gtf_status_is_final(outcome->status))
 	{
 		gtf_make_durable(lsn);
@@ -118,9 +137,6 @@ check_tasks(const Awaited *tasks, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		GtfTask    *task;
-		Snapshot	snapshot;
-
 		CHECK_FOR_INTERRUPTS();
 		if (gtf_current_task &&
 			gtf_id_equal(&tasks[i].id, &gtf_current_task->id))
@@ -128,13 +144,7 @@ check_tasks(const Awaited *tasks, int n)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("task \"%s\" cannot wait for itself",
 							gtf_id_text(&tasks[i].id))));
-		/* for values that are toasted; one that does not last */
-		snapshot = RegisterSnapshot(GetCatalogSnapshot(InvalidOid));
-		task = gtf_visible_task(&tasks[i].id);
-		UnregisterSnapshot(snapshot);
-		if (task == NULL)
-			gtf_error_no_task(&tasks[i].id);
-		pfree(task);
+		check_exists(&tasks[i].id);
 	}
 }
 
