@@ -54,6 +54,7 @@ CREATE TABLE gtf.tasks (
 	timeout interval,
 	parent_id uuid,
 	root_id uuid,
+	after_id uuid,
 	scope "char" NOT NULL,
 	app_user text COLLATE "C" NOT NULL,
 	queue text COLLATE "C",
@@ -106,6 +107,13 @@ CREATE TABLE gtf.live (
 	payload jsonb,
 	CONSTRAINT live_pkey PRIMARY KEY (task_id)
 ) USING heap;
+
+-- The task that was submitted last under each key, whether it has ended or not.
+CREATE TABLE gtf.keys (
+	dedup_key bytea NOT NULL,
+	task_id uuid NOT NULL,
+	CONSTRAINT keys_pkey PRIMARY KEY (dedup_key)
+) USING heap WITH (fillfactor = 70);
 
 -- Requests to abort attempts that were running, until these have ended.
 CREATE TABLE gtf.abort_requests (
@@ -626,13 +634,14 @@ WHERE r.oid = 10;
 SELECT setval('gtf.task_type_version_seq', 1);
 
 -- Administrators may read the tables, and the database's owner dump them.
-GRANT SELECT ON gtf.tasks, gtf.outcomes, gtf.live, gtf.abort_requests, gtf.state, gtf.adopted, gtf.clean, gtf.task_type_versions
+GRANT SELECT ON gtf.tasks, gtf.outcomes, gtf.live, gtf.keys, gtf.abort_requests, gtf.state, gtf.adopted, gtf.clean, gtf.task_type_versions
 	TO pg_database_owner;
 GRANT SELECT ON SEQUENCE gtf.task_type_version_seq TO pg_database_owner;
 
 SELECT pg_extension_config_dump('gtf.tasks', '');
 SELECT pg_extension_config_dump('gtf.outcomes', '');
 SELECT pg_extension_config_dump('gtf.live', '');
+SELECT pg_extension_config_dump('gtf.keys', '');
 SELECT pg_extension_config_dump('gtf.abort_requests', '');
 SELECT pg_extension_config_dump('gtf.state', '');
 SELECT pg_extension_config_dump('gtf.adopted', '');
@@ -642,6 +651,7 @@ SELECT pg_extension_config_dump('gtf.task_type_version_seq', '');
 COMMENT ON TABLE gtf.tasks IS 'tasks as submitted; read gtf.task_info';
 COMMENT ON TABLE gtf.outcomes IS 'how attempts ended; read gtf.task_info and gtf.task_attempts';
 COMMENT ON TABLE gtf.live IS 'attempts that run long or wait for another try; read gtf.task_info';
+COMMENT ON TABLE gtf.keys IS 'the task that was submitted last under each key';
 COMMENT ON TABLE gtf.abort_requests IS 'requests to abort that the running attempt has not followed yet';
 COMMENT ON TABLE gtf.task_type_versions IS 'task types and their former versions; read gtf.task_types';
 COMMENT ON TABLE gtf.state IS 'the server and database that these tables were written in';

@@ -56,6 +56,7 @@
 #include "store.h"
 #include "worker.h"
 
+#define KEY_WAIT_MS		50		/* between two looks at who had the key */
 #define WRITE_TRIES 5			/* of a failed attempt's outcome, 1 s apart */
 
 const GtfTask *gtf_current_task = NULL;
@@ -299,6 +300,14 @@ prepare(Run *run)
 	{
 		/* the dispatcher ends it */
 		run->next = run->ref;
+		return false;
+	}
+	if (run->task->has_after && !gtf_store_has_ended(&run->task->after_id))
+	{
+		/* the one that had its key before is still aborting */
+		run->next = run->ref;
+		run->next.due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													KEY_WAIT_MS);
 		return false;
 	}
 	run->type = gtf_type_by_version(run->task->type_version, true);

@@ -193,6 +193,8 @@ state_of_wait(State *state, const GtfTask *task, const GtfOutcome *last,
 		state->wait_reason = "scheduled";
 	else if (due > now)
 		state->wait_reason = last ? "retry" : "scheduled";
+	else if (task->has_after && !gtf_store_has_ended(&task->after_id))
+		state->wait_reason = "key";
 	else
 		state->wait_reason = "executor";
 }

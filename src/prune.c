@@ -27,7 +27,9 @@
 #include "utils/timestamp.h"
 
 #include "access.h"
+#include "keys.h"
 #include "locks.h"
+#include "registry.h"
 #include "store.h"
 
 #define PASS_TASKS	200000		/* found in a pass, at 24 bytes each */
@@ -44,10 +46,17 @@ remove_batch(const GtfEnded *ended, int n, TimestampTz before)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	for (int i = 0; i < n; i++)
 	{
+		GtfTask    *task;
+
 		CHECK_FOR_INTERRUPTS();
-		if (gtf_lock_task_nowait(&ended[i].task_id) &&
-			gtf_store_task_remove(&ended[i].task_id, before))
-			removed++;
+		if (!gtf_lock_task_nowait(&ended[i].task_id))
+			continue;
+		task = gtf_store_task_head(&ended[i].task_id);
+		if (!gtf_store_task_remove(&ended[i].task_id, before))
+			continue;
+		removed++;
+		if (task && task->task_key)
+			gtf_key_forget(task, gtf_type_by_version(task->type_version, false)->name);
 	}
 	PopActiveSnapshot();
 	SPI_commit();

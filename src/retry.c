@@ -19,7 +19,9 @@
 #include "utils/timestamp.h"
 
 #include "errors.h"
+#include "keys.h"
 #include "locks.h"
+#include "registry.h"
 #include "settings.h"
 #include "shmem.h"
 #include "store.h"
@@ -32,7 +34,8 @@ PG_FUNCTION_INFO_V1(gtf_retry);
  * gtf_retry(task_id) RETURNS void
  *
  * ERROR P0002 if the caller does not see the task, 55000 unless it has failed,
- * was aborted or timed out.
+ * was aborted or timed out, 23505 if another
+ * active task has its key.
  */
 Datum
 gtf_retry(PG_FUNCTION_ARGS)
@@ -70,6 +73,8 @@ gtf_retry(PG_FUNCTION_ARGS)
 				 errmsg("task \"%s\" has succeeded", gtf_id_text(id)),
 				 errhint("Submit a new task to do the work again.")));
 
+	if (task->task_key)
+		gtf_key_reclaim(task, gtf_type_by_version(task->type_version, false)->name);
 	gtf_store_outcome_retried(id, last->attempt);
 	/* one that came too late is not for the next attempt */
 	(void) gtf_store_request_delete(id);

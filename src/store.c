@@ -48,7 +48,7 @@ enum
 {
 	TASK_ID = 1, TASK_CREATED_AT, TASK_OWNER, TASK_TYPE_VERSION,
 	TASK_PRIORITY, TASK_HOME, TASK_MAX_ATTEMPTS, TASK_RUN_AT, TASK_EXPIRES_AT,
-	TASK_TIMEOUT, TASK_PARENT_ID, TASK_ROOT_ID, TASK_SCOPE, TASK_APP_USER,
+	TASK_TIMEOUT, TASK_PARENT_ID, TASK_ROOT_ID, TASK_AFTER_ID, TASK_SCOPE, TASK_APP_USER,
 	TASK_QUEUE, TASK_TASK_KEY, TASK_TASK_NAME, TASK_ARGS
 };
 
@@ -291,6 +291,8 @@ gtf_store_tasks_put(GtfTaskWriter *writer, GtfTask *task)
 		PUT(TASK_PARENT_ID, UUIDPGetDatum(&task->parent_id));
 		PUT(TASK_ROOT_ID, UUIDPGetDatum(&task->root_id));
 	}
+	if (task->has_after)
+		PUT(TASK_AFTER_ID, UUIDPGetDatum(&task->after_id));
 	PUT(TASK_SCOPE, CharGetDatum(task->scope));
 	PUT(TASK_APP_USER, CStringGetTextDatum(task->app_user));
 	if (task->queue)
@@ -351,6 +353,10 @@ task_from_slot(TupleTableSlot *slot, bool with_args)
 		GET(TASK_ROOT_ID);
 		task->root_id = *DatumGetUUIDP(d);
 	}
+	GET(TASK_AFTER_ID);
+	task->has_after = !isnull;
+	if (!isnull)
+		task->after_id = *DatumGetUUIDP(d);
 	GET(TASK_SCOPE);
 	task->scope = DatumGetChar(d);
 	text_or_null(slot, TASK_APP_USER, task->app_user);
@@ -814,6 +820,26 @@ GtfOutcome *
 gtf_store_outcome_head(const pg_uuid_t *id, XLogRecPtr *lsn)
 {
 	return outcome_last(id, lsn, false);
+}
+
+bool
+gtf_store_has_ended(const pg_uuid_t *id)
+{
+	GtfOutcome *last = outcome_last(id, NULL, false);
+	GtfTask    *task;
+	bool		ended;
+
+	if (last)
+	{
+		ended = gtf_status_is_final(last->status);
+		pfree(last);
+		return ended;
+	}
+	task = task_by_id(id, false);
+	ended = task == NULL;
+	if (task)
+		pfree(task);
+	return ended;
 }
 
 void

@@ -120,6 +120,9 @@ extern GtfOutcome *gtf_store_outcome_last(const pg_uuid_t *id, XLogRecPtr *lsn);
  */
 extern GtfOutcome *gtf_store_outcome_head(const pg_uuid_t *id, XLogRecPtr *lsn);
 
+/* Has the task a final outcome, or is there no such task (any more)? */
+extern bool gtf_store_has_ended(const pg_uuid_t *id);
+
 /*
  * Make the final outcome of an attempt that of a retried one.  The caller
  * holds the task's lock.
@@ -128,6 +131,33 @@ extern void gtf_store_outcome_retried(const pg_uuid_t *id, int32 attempt);
 
 /* How many attempts of the task have lost their executor? */
 extern int	gtf_store_lost_count(const pg_uuid_t *id);
+
+/* ---- gtf.keys: the last task of each key ---- */
+#define GTF_KEY_LEN 32			/* SHA-256 */
+
+/* Of a key, and of the task that has it. */
+typedef enum GtfKeyState
+{
+	GTF_KEY_FREE,				/* no row; the task has ended or is gone */
+	GTF_KEY_HELD,				/* there is a row; the task is active */
+	GTF_KEY_RELEASED,			/* the task was asked to stop and has not yet */
+	GTF_KEY_CHANGING			/* transaction *xid is at it */
+} GtfKeyState;
+
+/* Both look at what is not committed, too. */
+extern GtfKeyState gtf_store_key_get(const uint8 *key, pg_uuid_t *id,
+									 TransactionId *xid);
+extern GtfKeyState gtf_store_key_holder(const pg_uuid_t *id, TransactionId *xid);
+
+/* False, after waiting for other transactions, if the row is there already. */
+extern bool gtf_store_key_put(const uint8 *key, const pg_uuid_t *id);
+
+/* Lock the row until the transaction ends; false if there is none. */
+extern bool gtf_store_key_lock(const uint8 *key, pg_uuid_t *id);
+extern void gtf_store_key_move(const uint8 *key, const pg_uuid_t *id);
+
+/* If the row is this task's and nobody is at it. */
+extern void gtf_store_key_remove(const uint8 *key, const pg_uuid_t *id);
 
 /* ---- removing tasks ---- */
 typedef struct GtfEnded

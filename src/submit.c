@@ -4,7 +4,8 @@
  *	  gtf_submit, gtf_submit_many, gtf_submit_sql.
  *
  * A submit writes one row in the caller's transaction and remembers a
- * reference for the moment of commit; nothing else.  The transaction has its
+ * reference for the moment of commit; nothing else, but for its key if it has
+ * one (keys.c).  The transaction has its
  * xid before the task has its id: the dispatcher relies on it when it decides
  * up to which id all submits are settled.
  *
@@ -26,7 +27,9 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
+#include "access.h"
 #include "executor.h"
+#include "keys.h"
 #include "registry.h"
 #include "safepoint.h"
 #include "settings.h"
@@ -40,7 +43,7 @@
 /* The options that all three functions have, in the order of their arguments. */
 typedef struct SubmitOptions
 {
-	char	   *task_key;
+	char	   *task_key;		/* or NULL */
 	char	   *task_name;
 	Interval   *timeout;
 	char	   *scope;
@@ -93,7 +96,22 @@ not_yet(bool given, const char *what)
 				 errmsg("%s is not supported by this version of gtf", what)));
 }
 
-/* Read and check the options; the first is argument number first. */
+static char *
+read_key(Datum key)
+{
+	char	   *task_key = text_to_cstring(DatumGetTextPP(key));
+
+	if (task_key[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("task_key must not be empty")));
+	return task_key;
+}
+
+/*
+ * Read and check the options but for the key, which is argument number first;
+ * the others follow.
+ */
 static SubmitOptions
 read_options(FunctionCallInfo fcinfo, int first)
 {
@@ -104,14 +122,6 @@ read_options(FunctionCallInfo fcinfo, int first)
 	int			expires_at = first + 8;
 	int			max_attempts = first + 9;
 
-	if (!PG_ARGISNULL(first))
-	{
-		o.task_key = text_to_cstring(PG_GETARG_TEXT_PP(first));
-		if (o.task_key[0] == '\0')
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("task_key must not be empty")));
-	}
 	if (!PG_ARGISNULL(first + 1))
 		o.task_name = text_to_cstring(PG_GETARG_TEXT_PP(first + 1));
 	if (!PG_ARGISNULL(first + 2))
@@ -181,14 +191,31 @@ read_options(FunctionCallInfo fcinfo, int first)
 					 errmsg("max_attempts must be at least 1")));
 	}
 
-	not_yet(o.task_key != NULL, "task_key");
-	not_yet(o.scope != NULL && strcmp(o.scope, "private") != 0,
-			"a scope other than private");
 	not_yet(!PG_ARGISNULL(first + 10), "depends_on");
 	return o;
 }
 
-/* Write one task and remember it for the commit. */
+/* The scope that a task of this type gets, for this caller. */
+static GtfScope
+scope_for(const GtfType *type, const SubmitOptions *o)
+{
+	GtfScope	scope = type->scope;
+
+	if (o->scope)
+		scope = strcmp(o->scope, "private") == 0 ? GTF_SCOPE_PRIVATE :
+			strcmp(o->scope, "shared") == 0 ? GTF_SCOPE_SHARED : GTF_SCOPE_SYSTEM;
+	not_yet(scope == GTF_SCOPE_SHARED, "scope shared");
+	if (scope == GTF_SCOPE_SYSTEM && !gtf_is_admin(GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("only an administrator can submit a system task")));
+	return scope;
+}
+
+/*
+ * Write one task and remember it for the commit, or find the active one that
+ * has its key; *id is its id.
+ */
 static void
 put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
 		 Jsonb *args, pg_uuid_t *id)
@@ -196,19 +223,22 @@ put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
 	GtfTask		task = {0};
 	GtfTaskRef	ref = {0};
 
-	not_yet(type->scope != GTF_SCOPE_PRIVATE, "a scope other than private");
-
 	task.created_at = GetCurrentTimestamp();
 	gtf_id_build(gtf_shmem_next_ticks(gtf_id_ticks_from_timestamp(task.created_at)),
 				 &task.id);
+	task.owner = GetUserId();
+	task.app_user = gtf_app_user;
+	task.scope = scope_for(type, o);
+	task.task_key = o->task_key;
+	if (task.task_key && !gtf_key_claim(&task, type->name, id))
+		return;
+
 	task.run_at = o->run_at > task.created_at ? o->run_at : 0;
 	task.expires_at = o->expires_at;
 	task.timeout = o->timeout;
-	task.owner = GetUserId();
 	task.type_version = type->version;
 	task.priority = o->has_priority ? o->priority : type->priority;
 	task.max_attempts = o->max_attempts;
-	task.scope = type->scope;
 	if (gtf_current_task)
 	{
 		task.has_parent = true;
@@ -216,7 +246,6 @@ put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
 		task.root_id = gtf_current_task->has_parent ?
 			gtf_current_task->root_id : gtf_current_task->id;
 	}
-	task.app_user = gtf_app_user;
 	task.queue = o->queue;
 	task.task_name = o->task_name;
 	task.args = args;
@@ -277,6 +306,8 @@ gtf_submit(PG_FUNCTION_ARGS)
 	type = type_for_submit(fcinfo);
 	args = PG_ARGISNULL(1) ? empty_object() : PG_GETARG_JSONB_P(1);
 	options = read_options(fcinfo, 2);
+	if (!PG_ARGISNULL(2))
+		options.task_key = read_key(PG_GETARG_DATUM(2));
 	gtf_type_check_args(type, args);
 
 	(void) GetCurrentTransactionId();
@@ -289,7 +320,8 @@ gtf_submit(PG_FUNCTION_ARGS)
 /*
  * gtf_submit_many(task_type, args[], task_keys[], options...) RETURNS SETOF uuid
  *
- * The ids come in the order of args.  All or nothing: the first bad element
+ * The ids come in the order of args, those of tasks that were joined, too;
+ * a null in task_keys is no key.  All or nothing: the first bad element
  * raises, naming its position.
  */
 Datum
@@ -301,6 +333,8 @@ gtf_submit_many(PG_FUNCTION_ARGS)
 	GtfTaskWriter *writer;
 	Datum	   *elements;
 	bool	   *nulls;
+	Datum	   *keys = NULL;
+	bool	   *no_key = NULL;
 	int			n;
 	MemoryContext scratch;
 
@@ -315,10 +349,21 @@ gtf_submit_many(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
 				 errmsg("args must be a one-dimensional array")));
-	not_yet(!PG_ARGISNULL(2), "task_keys");
 	options = read_options(fcinfo, 2);
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), JSONBOID, -1, false,
 					  TYPALIGN_INT, &elements, &nulls, &n);
+	if (!PG_ARGISNULL(2))
+	{
+		int			num_keys;
+
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), TEXTOID, -1, false,
+						  TYPALIGN_INT, &keys, &no_key, &num_keys);
+		if (num_keys != n)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("task_keys must have as many elements as args"),
+					 errdetail("There are %d keys and %d args.", num_keys, n)));
+	}
 	if (n == 0)
 		PG_RETURN_NULL();
 
@@ -337,6 +382,7 @@ gtf_submit_many(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		args = nulls[i] ? empty_object() : DatumGetJsonbP(elements[i]);
 		gtf_type_check_args(type, args);
+		options.task_key = keys == NULL || no_key[i] ? NULL : read_key(keys[i]);
 		put_task(writer, type, &options, args, &id);
 		value = UUIDPGetDatum(&id);
 		MemoryContextSwitchTo(old);
@@ -401,6 +447,8 @@ gtf_submit_sql(PG_FUNCTION_ARGS)
 	command = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	check_command(command);
 	options = read_options(fcinfo, 1);
+	if (!PG_ARGISNULL(1))
+		options.task_key = read_key(PG_GETARG_DATUM(1));
 	type = gtf_type_lookup(GTF_TYPE_SQL, false);
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);

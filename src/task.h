@@ -55,6 +55,8 @@ typedef struct GtfTask
 	int32		priority;
 	int32		max_attempts;
 	char		scope;			/* a GtfScope */
+	bool		has_after;
+	pg_uuid_t	after_id;		/* starts when this one has ended */
 	bool		has_parent;
 	pg_uuid_t	parent_id;
 	pg_uuid_t	root_id;

@@ -1,0 +1,197 @@
+/*-------------------------------------------------------------------------
+ *
+ * keys.c
+ *	  One active task for each key.
+ *
+ * gtf.keys has for each key, a hash, the task that was submitted last under
+ * it.  Its unique index makes two first submits meet: the second one waits for
+ * the transaction of the first.  Later ones find the row and look at that
+ * task: while it is pending or in progress they join it and write nothing, so
+ * they do not wait for each other; when it has ended, or is aborting, the row
+ * gets the new task, under its row lock.  So the end of a task, which is the
+ * hot path, has nothing to do with keys.
+ *
+ * What is being decided by an open transaction is waited for: a submit, a
+ * cancel, a retry, a removal, the end of a task.  Nobody here holds anything
+ * that an executor needs.
+ *
+ * gtf_retry() makes an ended task active again, so it takes the row lock, too,
+ * and keeps it; who waits for the row looks at its task again afterwards.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+
+#include "errors.h"
+#include "keys.h"
+#include "shmem.h"
+
+StaticAssertDecl(GTF_KEY_LEN == PG_SHA256_DIGEST_LENGTH, "keys are SHA-256");
+
+static void
+append(StringInfo buf, const char *part)
+{
+	uint32		len = strlen(part);
+
+	appendBinaryStringInfo(buf, (char *) &len, sizeof(len));
+	appendBinaryStringInfo(buf, part, len);
+}
+
+/* Who shares a key: private tasks of a principal, all system tasks. */
+static void
+hash_key(const GtfTask *task, const char *type_name, uint8 *key)
+{
+	StringInfoData buf;
+	pg_cryptohash_ctx *ctx;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, task->scope);
+	append(&buf, type_name);
+	append(&buf, task->task_key);
+	if (task->scope == GTF_SCOPE_PRIVATE)
+	{
+		appendBinaryStringInfo(&buf, (const char *) &task->owner, sizeof(Oid));
+		append(&buf, task->app_user);
+	}
+	ctx = pg_cryptohash_create(PG_SHA256);
+	if (pg_cryptohash_init(ctx) < 0 ||
+		pg_cryptohash_update(ctx, (const uint8 *) buf.data, buf.len) < 0 ||
+		pg_cryptohash_final(ctx, key, GTF_KEY_LEN) < 0)
+		elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(ctx));
+	pg_cryptohash_free(ctx);
+	pfree(buf.data);
+}
+
+/* May another task have the key of this one?  See GtfKeyState. */
+static GtfKeyState
+state_of(const pg_uuid_t *id, TransactionId *xid)
+{
+	GtfKeyState state = gtf_store_key_holder(id, xid);
+	GtfSlotInfo slot;
+
+	if (state == GTF_KEY_HELD && gtf_slot_find(id, &slot) &&
+		slot.abort_cause != GTF_CAUSE_NONE)
+		state = GTF_KEY_RELEASED;
+	return state;
+}
+
+static void
+wait_for(TransactionId xid)
+{
+	XactLockTableWait(xid, NULL, NULL, XLTW_None);
+}
+
+/*
+ * Have the key, or find who has it: HELD.  RELEASED and FREE: it is the
+ * task's now, *holder is who had it last.
+ */
+static GtfKeyState
+claim(const uint8 *key, const pg_uuid_t *id, pg_uuid_t *holder)
+{
+	for (;;)
+	{
+		TransactionId xid;
+		GtfKeyState state;
+		pg_uuid_t	locked;
+
+		CHECK_FOR_INTERRUPTS();
+		state = gtf_store_key_get(key, holder, &xid);
+		if (state == GTF_KEY_FREE)
+		{
+			if (gtf_store_key_put(key, id))
+				return GTF_KEY_FREE;
+			continue;
+		}
+		if (state == GTF_KEY_HELD)
+			state = state_of(holder, &xid);
+		if (state == GTF_KEY_CHANGING)
+		{
+			wait_for(xid);
+			continue;
+		}
+		if (state == GTF_KEY_HELD)
+			return GTF_KEY_HELD;
+
+		/* others may have been faster, or retry the task */
+		if (!gtf_store_key_lock(key, &locked) || !gtf_id_equal(&locked, holder))
+			continue;
+		state = state_of(holder, &xid);
+		if (state == GTF_KEY_FREE || state == GTF_KEY_RELEASED)
+		{
+			gtf_store_key_move(key, id);
+			return state;
+		}
+		if (state == GTF_KEY_CHANGING)
+			wait_for(xid);
+	}
+}
+
+bool
+gtf_key_claim(GtfTask *task, const char *type_name, pg_uuid_t *holder)
+{
+	uint8		key[GTF_KEY_LEN];
+	GtfKeyState state;
+
+	hash_key(task, type_name, key);
+	state = claim(key, &task->id, holder);
+	task->has_after = state == GTF_KEY_RELEASED;
+	if (task->has_after)
+		task->after_id = *holder;
+	return state != GTF_KEY_HELD;
+}
+
+void
+gtf_key_reclaim(GtfTask *task, const char *type_name)
+{
+	uint8		key[GTF_KEY_LEN];
+	pg_uuid_t	holder;
+	GtfKeyState state;
+
+	hash_key(task, type_name, key);
+	for (;;)
+	{
+		TransactionId xid;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!gtf_store_key_lock(key, &holder))
+		{
+			if (gtf_store_key_put(key, &task->id))
+				return;
+			continue;
+		}
+		if (gtf_id_equal(&holder, &task->id))
+			return;
+		state = state_of(&holder, &xid);
+		if (state == GTF_KEY_CHANGING)
+		{
+			wait_for(xid);
+			continue;
+		}
+		if (state == GTF_KEY_FREE)
+		{
+			gtf_store_key_move(key, &task->id);
+			return;
+		}
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("task key \"%s\" is taken", task->task_key),
+				 errdetail("Task \"%s\" is %s under it.", gtf_id_text(&holder),
+						   state == GTF_KEY_HELD ? "active" : "aborting"),
+				 errhint("Wait until that task has ended.")));
+	}
+}
+
+void
+gtf_key_forget(const GtfTask *task, const char *type_name)
+{
+	uint8		key[GTF_KEY_LEN];
+
+	hash_key(task, type_name, key);
+	gtf_store_key_remove(key, &task->id);
+}

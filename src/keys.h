@@ -1,0 +1,32 @@
+/*-------------------------------------------------------------------------
+ *
+ * keys.h
+ *	  One active task for each key.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GTF_KEYS_H
+#define GTF_KEYS_H
+
+#include "store.h"
+#include "task.h"
+
+/*
+ * Take the key of a task that is about to be written, or find who has it.
+ * task needs id, owner, app_user, scope and task_key.
+ *
+ * True: the key is the task's; task->has_after and after_id are set if it may
+ * start only when another one has ended, which is aborting.  False: *holder
+ * is active and has it.  Waits for transactions that are about to decide it;
+ * lock_timeout and deadlock detection apply.
+ */
+extern bool gtf_key_claim(GtfTask *task, const char *type_name,
+						  pg_uuid_t *holder);
+
+/* The same for a task that is to run again; ERROR 23505 if another has it. */
+extern void gtf_key_reclaim(GtfTask *task, const char *type_name);
+
+/* Forget the key of a task that is removed. */
+extern void gtf_key_forget(const GtfTask *task, const char *type_name);
+
+#endif							/* GTF_KEYS_H */
