@@ -87,8 +87,8 @@ cancel_task(const pg_uuid_t *id, GtfForce force)
 		if (gtf_slot_find(id, &slot))
 		{
 			/*
-			 * A matter of microseconds, unless its commit has to wait: perhaps
-			 * for this very transaction, and then not for ever.
+			 * A matter of microseconds, unless its commit has to wait:
+			 * perhaps for this very transaction, and then not for ever.
 			 */
 			if (slot.state == GTF_SLOT_FINISHING && slot.index != gtf_my_slot &&
 				waited++ < FINISHING_MS)

@@ -114,7 +114,10 @@ database_needed(Node *stmt)
 				{
 					const char *option = lfirst_node(DefElem, lc)->defname;
 
-					/* nothing runs in templates, so that anybody can copy them */
+					/*
+					 * nothing runs in templates, so that anybody can copy
+					 * them
+					 */
 					if (strcmp(option, "tablespace") == 0 ||
 						strcmp(option, "is_template") == 0)
 						database = get_database_oid(alter->dbname, true);

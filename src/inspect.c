@@ -643,6 +643,7 @@ static const struct
 	GtfCounter	counter;
 	const char *name;
 }			counters[] =
+
 {
 	{GTF_COUNT_SUBMITTED, "tasks_submitted"},
 	{GTF_COUNT_STARTED, "attempts_started"},

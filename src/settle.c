@@ -370,8 +370,8 @@ gtf_settle_deadlines(Dispatcher *d)
 		if (kill_at > d->now)
 		{
 			/*
-			 * Again in each round: the body may have caught the first one. Its
-			 * handlers have the time that is left.
+			 * Again in each round: the body may have caught the first one.
+			 * Its handlers have the time that is left.
 			 */
 			if (!info.body_ended)
 				(void) gtf_slot_abort(i, info.serial, GTF_CAUSE_TIMEOUT, true);

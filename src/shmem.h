@@ -51,7 +51,8 @@ typedef struct GtfTaskRef
 #define GTF_REF_DURABLE_START	0x0001	/* write the start before the body */
 #define GTF_REF_HAS_LIVE		0x0002	/* a row of gtf.live exists */
 #define GTF_REF_RETURNED		0x0004	/* an executor has given it back */
-#define GTF_REF_SCANNED			0x0008	/* from the table: somebody may have had it */
+#define GTF_REF_SCANNED			0x0008	/* from the table: somebody may have
+										 * had it */
 
 #define GTF_REF_CLEANUP			0x0010	/* not to be run: see gtf_kept_claim */
 

@@ -499,8 +499,8 @@ gtf_store_state_adopt(void)
 		system_identifier = (uint64) DatumGetInt64(d);
 
 		/*
-		 * Roles of another server are others than ours, even where their
-		 * OIDs are the same: its tasks must not run as whoever that is here.
+		 * Roles of another server are others than ours, even where their OIDs
+		 * are the same: its tasks must not run as whoever that is here.
 		 */
 		if (system_identifier != GetSystemIdentifier())
 		{

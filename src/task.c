@@ -18,6 +18,7 @@ static const struct
 	const char *text;
 	bool		final;
 }			statuses[] =
+
 {
 	{GTF_PENDING, "pending", false},
 	{GTF_IN_PROGRESS, "in_progress", false},
@@ -36,6 +37,7 @@ static const struct
 	int			sqlerrcode;
 	const char *name;
 }			conditions[] =
+
 {
 #include "errcodes_table.h"
 };

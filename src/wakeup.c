@@ -157,7 +157,10 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			if (num_pending > 0)
 			{
-				/* an asynchronous commit: not to be started before it is flushed */
+				/*
+				 * an asynchronous commit: not to be started before it is
+				 * flushed
+				 */
 				XLogRecPtr	lsn = XactLastCommitEnd;
 				GtfTaskRef	batch[64];
 				int			n = 0;

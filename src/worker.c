@@ -41,6 +41,7 @@ static const struct
 	const char *type;			/* shown as backend_type */
 	const char *entry;
 }			kinds[] =
+
 {
 	[GTF_WORKER_LAUNCHER] = {"gtf launcher", "gtf_launcher_main"},
 	[GTF_WORKER_DISPATCHER] = {"gtf dispatcher", "gtf_dispatcher_main"},
