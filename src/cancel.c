@@ -60,6 +60,26 @@ check_call(const char *function)
 	(void) gtf_safe_point();
 }
 
+/* The slot of who cleans up after this task right now, if anybody does. */
+static bool
+find_cleaner(const pg_uuid_t *id, GtfSlotInfo *slot)
+{
+	GtfSlotInfo info;
+
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		if (gtf_slot_info(i, &info) && info.database == MyDatabaseId &&
+			info.state == GTF_SLOT_RUNNING &&
+			(info.ref.flags & GTF_REF_CLEANUP) != 0 &&
+			gtf_id_equal(&info.ref.id, id))
+		{
+			*slot = info;
+			return true;
+		}
+	}
+	return false;
+}
+
 /*
  * Cancel a task that the caller may cancel.  Returns its status after the
  * commit: aborted, or aborting for a running one.
@@ -113,6 +133,9 @@ cancel_task(const pg_uuid_t *id, GtfForce force)
 							 errhint("Its code must call gtf_on_abort(), or its type be registered with abort => 'poll' or 'interrupt'.")));
 			}
 			gtf_store_request_put(id, GTF_CAUSE_CANCEL, force);
+			/* of a lost attempt only its cleanup handlers are left to be stopped */
+			if (slot.state == GTF_SLOT_LOST && force != GTF_FORCE_NONE)
+				(void) find_cleaner(id, &slot);
 			gtf_wakeup_abort(slot.index, slot.serial, force);
 			return GTF_ABORTING;
 		}

@@ -337,7 +337,8 @@ gtf_settle_deadlines(Dispatcher *d)
 		TimestampTz kill_at;
 
 		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId ||
-			info.state != GTF_SLOT_RUNNING || !info.body_running)
+			info.state != GTF_SLOT_RUNNING ||
+			(!info.body_running && (info.ref.flags & GTF_REF_CLEANUP) == 0))
 			continue;
 
 		if (info.timeout_at != 0 && info.abort_cause == GTF_CAUSE_NONE &&

@@ -62,9 +62,10 @@ gtf_slot_abort(int i, uint64 serial, GtfAbortCause cause, bool anyway)
 		 * One that has not begun will not.  One that was interrupted and is
 		 * cleaning up is left alone.
 		 */
-		if (slot->body_running &&
-			(anyway || (slot->mode == GTF_MODE_INTERRUPT &&
-						answer == GTF_ABORT_ACCEPTED)))
+		if (slot->body_running ?
+			anyway || (slot->mode == GTF_MODE_INTERRUPT &&
+					   answer == GTF_ABORT_ACCEPTED) :
+			anyway && (slot->ref.flags & GTF_REF_CLEANUP) != 0)
 		{
 			slot->interrupt_serial = serial;
 			pid = slot->pid;

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "utils/timestamp.h"
 
 #include "settings.h"
 #include "shmem_layout.h"
@@ -98,6 +99,7 @@ gtf_kept_claim(const pg_uuid_t *id, int32 attempt, GtfKeptHandler *handlers)
 	Slot	   *mine = &gtf_segment->slots[gtf_my_slot];
 	Slot	   *lost;
 	KeptHandler kept[GTF_MAX_HANDLERS];
+	TimestampTz hard_timeout_at = 0;
 	int			n = 0;
 
 	lost = lock_lost(id);
@@ -107,6 +109,10 @@ gtf_kept_claim(const pg_uuid_t *id, int32 attempt, GtfKeptHandler *handlers)
 	{
 		n = take_from(lost, kept);
 		lost->kept_state = GTF_KEPT_CLAIMED;
+		/* they may take as long as the whole attempt */
+		if (lost->hard_timeout_at != 0)
+			hard_timeout_at = GetCurrentTimestamp() +
+				(lost->hard_timeout_at - lost->started_at);
 	}
 	LWLockRelease(lost->lock);
 	if (n == 0)
@@ -115,7 +121,10 @@ gtf_kept_claim(const pg_uuid_t *id, int32 attempt, GtfKeptHandler *handlers)
 	LWLockAcquire(mine->lock, LW_EXCLUSIVE);
 	memcpy(mine->kept, kept, n * sizeof(KeptHandler));
 	mine->num_kept = n;
+	mine->hard_timeout_at = hard_timeout_at;
 	LWLockRelease(mine->lock);
+	if (hard_timeout_at != 0)
+		gtf_dispatcher_wake(mine->database);
 
 	for (int i = 0; i < n; i++)
 	{

@@ -54,6 +54,7 @@ $node->safe_psql(
 		gtf_register_task('return', 'work_and_return(jsonb)'),
 		gtf_register_task('abort', 'work_and_abort(jsonb)'),
 		gtf_register_task('hard', 'work(jsonb)'),
+		gtf_register_task('hard clean', 'work(jsonb)'), gtf_set_timeout('hard clean', hard_timeout => '0.5 s'),
 		gtf_register_task('hard return', 'work_and_return(jsonb)'), gtf_set_timeout('hard return', hard_timeout => '2 s');
 });
 my $gate = gate($node, 1, 2);
@@ -139,6 +140,32 @@ until_true($node, "SELECT attempt = 2 FROM gtf_get_task('$id')");
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
 is(outcome($node, $id), 'success|2', 'handlers that end two processes are given up');
 is(log_count($node, qr/WARNING:  cleanup handlers of gtf task $id did not run/, $log), 1, 'with a warning');
+
+# handlers that do not come to an end there: revoked ...
+for my $signal ('SIGINT', 'SIGTERM')
+{
+	$gate->query_safe('SELECT pg_advisory_unlock_all(), pg_advisory_lock(1), pg_advisory_lock(2)');
+	$id = work('work', '{"handlers": 1, "gate": 2}');
+	terminate($node, holder($node, 1));
+	$cleaner = holder($node, 2);
+	$node->safe_psql('postgres', "SELECT gtf_revoke('$id', true, '$signal')");
+	if ($signal eq 'SIGTERM')
+	{
+		# the second try
+		until_true($node,
+			"SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND NOT granted AND pid <> $cleaner)");
+		$node->safe_psql('postgres', "SELECT gtf_revoke('$id', true, '$signal')");
+	}
+	is(outcome($node, $id), 'aborted|1', "cleanup handlers can be stopped with $signal");
+}
+
+# ... or, as in the executor of the attempt, stopped by the hard timeout
+$gate->query_safe('SELECT pg_advisory_unlock_all(), pg_advisory_lock(1), pg_advisory_lock(2)');
+$id = work('hard clean', '{"handlers": 1, "gate": 2}');
+is(outcome($node, $id), 'timed_out|1|Task timed out', 'cleanup handlers have the hard timeout of the type');
+is(log_count($node, qr/WARNING:  cleanup handler public.clean\(pg_catalog.jsonb\) of gtf task $id failed: canceling statement/, $log),
+	1, 'which cancels their statements');
+$gate->query_safe('SELECT pg_advisory_unlock_all()');
 
 # a dispatcher that is new to it
 $gate->query_safe('SELECT pg_advisory_lock(1), pg_advisory_lock(2)');
