@@ -66,7 +66,7 @@ command_ok(
 	],
 	'many sessions submit while the tasks end');
 until_true($node, 'SELECT count(*) = 0 FROM gtf.task_info WHERE ended_at IS NULL');
-is(sql(q{SELECT count(*) FROM (SELECT started_at, lag(ended_at) OVER (ORDER BY id) AS before FROM gtf.task_info WHERE task_type = 'alone') AS _
+is(sql(q{SELECT count(*) FROM (SELECT started_at, lag(ended_at) OVER (ORDER BY started_at) AS before FROM gtf.task_info WHERE task_type = 'alone') AS _
 		WHERE started_at < before}),
 	'0', 'never two at once');
 is(sql(q{SELECT count(*) FROM answers WHERE id NOT IN (SELECT id FROM gtf.task_info WHERE task_type = 'alone' AND status IN ('success', 'failure'))}),
