@@ -133,7 +133,11 @@ cancel_task(const pg_uuid_t *id, GtfForce force)
 							 errhint("Its code must call gtf_on_abort(), or its type be registered with abort => 'poll' or 'interrupt'.")));
 			}
 			gtf_store_request_put(id, GTF_CAUSE_CANCEL, force);
-			/* of a lost attempt only its cleanup handlers are left to be stopped */
+
+			/*
+			 * of a lost attempt only its cleanup handlers are left to be
+			 * stopped
+			 */
 			if (slot.state == GTF_SLOT_LOST && force != GTF_FORCE_NONE)
 				(void) find_cleaner(id, &slot);
 			gtf_wakeup_abort(slot.index, slot.serial, force);

@@ -17,7 +17,6 @@
 #include "access/htup_details.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -92,7 +91,6 @@ gtf_context(PG_FUNCTION_ARGS)
 		ATTEMPT, OWNER, APP_USER, TIMEOUT, NUM_COLUMNS
 	};
 	const GtfTask *task = gtf_current_task;
-	Interval	zero = {0};
 	Interval   *timeout;
 	Jsonb	   *payload;
 	TupleDesc	desc;
@@ -130,10 +128,7 @@ gtf_context(PG_FUNCTION_ARGS)
 
 	/* the task's own, and zero means none */
 	timeout = task->timeout ? task->timeout : gtf_current_type->timeout;
-	if (timeout &&
-		DatumGetBool(DirectFunctionCall2(interval_gt,
-										 IntervalPGetDatum(timeout),
-										 IntervalPGetDatum(&zero))))
+	if (timeout && gtf_interval_sign(timeout) > 0)
 		values[TIMEOUT] = IntervalPGetDatum(timeout);
 	else
 		nulls[TIMEOUT] = true;
@@ -215,18 +210,14 @@ tell(const GtfProgress *progress, const Jsonb *payload)
 {
 	if (payload)
 	{
-		StringInfoData text;
+		int			length = gtf_jsonb_text_length(payload);
 
-		initStringInfo(&text);
-		(void) JsonbToCString(&text, (JsonbContainer *) &payload->root,
-							  VARSIZE(payload));
-		if (text.len > GTF_PAYLOAD_MAX)
+		if (length > GTF_PAYLOAD_MAX)
 			ereport(ERROR,
 					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 					 errmsg("payload is too large"),
 					 errdetail("It has %d bytes as text, the limit is %d bytes.",
-							   text.len, GTF_PAYLOAD_MAX)));
-		pfree(text.data);
+							   length, GTF_PAYLOAD_MAX)));
 	}
 	if (!gtf_slot_report(progress, payload))
 		ereport(ERROR,

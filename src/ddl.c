@@ -153,19 +153,6 @@ database_needed(Node *stmt)
 	return database;
 }
 
-static void
-run_next(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
-		 ProcessUtilityContext context, ParamListInfo params,
-		 QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
-{
-	if (prev_process_utility)
-		prev_process_utility(pstmt, queryString, readOnlyTree, context, params,
-							 queryEnv, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
-								params, queryEnv, dest, qc);
-}
-
 static bool
 is_our_extension_update(Node *stmt)
 {
@@ -197,8 +184,8 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 
 	if (!gtf_shmem_available() || IsBinaryUpgrade)
 	{
-		run_next(pstmt, queryString, readOnlyTree, context, params, queryEnv,
-				 dest, qc);
+		prev_process_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv,
+							 dest, qc);
 		return;
 	}
 
@@ -245,8 +232,8 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 
 	if (OidIsValid(needed))
 		stop_until_end_of_transaction(needed);
-	run_next(pstmt, queryString, readOnlyTree, context, params, queryEnv,
-			 dest, qc);
+	prev_process_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv,
+						 dest, qc);
 
 	if (OidIsValid(needed) && dropped)
 		gtf_wakeup_gone(needed);
@@ -286,7 +273,8 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 void
 gtf_ddl_init(void)
 {
-	prev_process_utility = ProcessUtility_hook;
+	prev_process_utility = ProcessUtility_hook ?
+		ProcessUtility_hook : standard_ProcessUtility;
 	ProcessUtility_hook = process_utility;
 	prev_object_access = object_access_hook;
 	object_access_hook = object_access;

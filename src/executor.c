@@ -187,12 +187,7 @@ abort_mode(const GtfType *type)
 static TimestampTz
 deadline(const Interval *timeout, TimestampTz start)
 {
-	Interval	zero = {0};
-
-	if (timeout == NULL ||
-		DatumGetInt32(DirectFunctionCall2(interval_cmp,
-										  IntervalPGetDatum(timeout),
-										  IntervalPGetDatum(&zero))) <= 0)
+	if (timeout == NULL || gtf_interval_sign(timeout) <= 0)
 		return 0;
 	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 												   TimestampTzGetDatum(start),

@@ -23,7 +23,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "portability/instr_time.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -93,8 +92,6 @@ write_row(GtfSlotInfo *info, Written *written, bool report)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
-	/* autovacuum must learn of the versions left behind */
-	(void) pgstat_report_stat(false);
 
 	if (report)
 	{

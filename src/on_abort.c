@@ -500,19 +500,16 @@ check_identity(void)
 
 /* The limit is for the text, as with payloads: the caller can measure it. */
 static void
-check_size(Jsonb *arg)
+check_size(const Jsonb *arg)
 {
-	StringInfoData text;
+	int			length = gtf_jsonb_text_length(arg);
 
-	initStringInfo(&text);
-	(void) JsonbToCString(&text, &arg->root, VARSIZE(arg));
-	if (text.len > GTF_MAX_HANDLER_ARG)
+	if (length > GTF_MAX_HANDLER_ARG)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("argument of the handler is too large"),
 				 errdetail("It has %d bytes as text, the limit is %d bytes.",
-						   text.len, GTF_MAX_HANDLER_ARG)));
-	pfree(text.data);
+						   length, GTF_MAX_HANDLER_ARG)));
 }
 
 static void

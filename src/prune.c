@@ -14,12 +14,8 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "executor/spi.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -29,6 +25,7 @@
 #include "access.h"
 #include "keys.h"
 #include "locks.h"
+#include "procedure.h"
 #include "registry.h"
 #include "store.h"
 
@@ -59,7 +56,7 @@ remove_batch(const GtfEnded *ended, int n, TimestampTz before)
 			gtf_key_forget(task, gtf_type_by_version(task->type_version, false)->name);
 	}
 	PopActiveSnapshot();
-	SPI_commit();
+	gtf_procedure_commit();
 	return removed;
 }
 
@@ -95,10 +92,8 @@ prune(TimestampTz before, int64 max_rows)
 Datum
 gtf_prune(PG_FUNCTION_ARGS)
 {
-	Interval	zero = {0};
 	TimestampTz before;
 	int64		max_rows = PG_INT64_MAX;
-	TupleDesc	desc;
 	Datum		value;
 	bool		isnull = false;
 
@@ -107,8 +102,7 @@ gtf_prune(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("retention must not be null")));
-	if (DatumGetInt32(DirectFunctionCall2(interval_cmp, PG_GETARG_DATUM(0),
-										  IntervalPGetDatum(&zero))) < 0)
+	if (gtf_interval_sign(PG_GETARG_INTERVAL_P(0)) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("retention must not be negative")));
@@ -119,8 +113,7 @@ gtf_prune(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_rows must not be negative")));
 	PreventCommandIfReadOnly("gtf_prune()");
-	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic || IsSubTransaction())
+	if (!gtf_procedure_may_commit(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 				 errmsg("%s cannot remove tasks inside a transaction block, a function or an exception block",
@@ -131,13 +124,9 @@ gtf_prune(PG_FUNCTION_ARGS)
 	before = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 													 TimestampTzGetDatum(GetCurrentTimestamp()),
 													 PG_GETARG_DATUM(0)));
-	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	/* the caller's snapshot must not last as long as this takes */
-	SPI_commit();
+	gtf_procedure_begin();
 	value = Int64GetDatum(prune(before, max_rows));
-	SPI_finish();
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, &isnull));
+	gtf_procedure_end();
+	return gtf_procedure_row(fcinfo, &value, &isnull);
 }

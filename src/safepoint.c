@@ -128,22 +128,13 @@ is_touchy(const PlannedStmt *plan)
 }
 
 static void
-run_next(GTF_EXECUTOR_RUN_PARAMS)
-{
-	if (prev_executor_run)
-		prev_executor_run(GTF_EXECUTOR_RUN_ARGS);
-	else
-		standard_ExecutorRun(GTF_EXECUTOR_RUN_ARGS);
-}
-
-static void
 executor_run(GTF_EXECUTOR_RUN_PARAMS)
 {
 	bool		is_query_touchy;
 
 	if (!body_runs)
 	{
-		run_next(GTF_EXECUTOR_RUN_ARGS);
+		prev_executor_run(GTF_EXECUTOR_RUN_ARGS);
 		return;
 	}
 	is_query_touchy = is_touchy(queryDesc->plannedstmt);
@@ -154,7 +145,7 @@ executor_run(GTF_EXECUTOR_RUN_PARAMS)
 	touchy += is_query_touchy;
 	PG_TRY();
 	{
-		run_next(GTF_EXECUTOR_RUN_ARGS);
+		prev_executor_run(GTF_EXECUTOR_RUN_ARGS);
 	}
 	PG_CATCH();
 	{
@@ -168,29 +159,20 @@ executor_run(GTF_EXECUTOR_RUN_PARAMS)
 	touchy -= is_query_touchy;
 }
 
-static void
-finish_next(QueryDesc *queryDesc)
-{
-	if (prev_executor_finish)
-		prev_executor_finish(queryDesc);
-	else
-		standard_ExecutorFinish(queryDesc);
-}
-
 /* Here the triggers of a statement run. */
 static void
 executor_finish(QueryDesc *queryDesc)
 {
 	if (!body_runs)
 	{
-		finish_next(queryDesc);
+		prev_executor_finish(queryDesc);
 		return;
 	}
 	statements++;
 	touchy++;
 	PG_TRY();
 	{
-		finish_next(queryDesc);
+		prev_executor_finish(queryDesc);
 	}
 	PG_CATCH();
 	{
@@ -209,28 +191,12 @@ executor_end(QueryDesc *queryDesc)
 {
 	bool		is_end = statements == 0 && queryDesc == ending;
 
-	if (prev_executor_end)
-		prev_executor_end(queryDesc);
-	else
-		standard_ExecutorEnd(queryDesc);
+	prev_executor_end(queryDesc);
 	if (is_end)
 	{
 		ending = NULL;
 		(void) gtf_safe_point();
 	}
-}
-
-static void
-run_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
-			ProcessUtilityContext context, ParamListInfo params,
-			QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
-{
-	if (prev_process_utility)
-		prev_process_utility(pstmt, queryString, readOnlyTree, context, params,
-							 queryEnv, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
-								params, queryEnv, dest, qc);
 }
 
 static void
@@ -241,16 +207,16 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 {
 	if (!body_runs || IsA(pstmt->utilityStmt, CallStmt) ||
 		IsA(pstmt->utilityStmt, DoStmt))
-		run_utility(pstmt, queryString, readOnlyTree, context, params,
-					queryEnv, dest, qc);
+		prev_process_utility(pstmt, queryString, readOnlyTree, context, params,
+							 queryEnv, dest, qc);
 	else
 	{
 		statements++;
 		touchy++;
 		PG_TRY();
 		{
-			run_utility(pstmt, queryString, readOnlyTree, context, params,
-						queryEnv, dest, qc);
+			prev_process_utility(pstmt, queryString, readOnlyTree, context, params,
+								 queryEnv, dest, qc);
 		}
 		PG_FINALLY();
 		{
@@ -268,12 +234,13 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 void
 gtf_safepoint_install(void)
 {
-	prev_executor_run = ExecutorRun_hook;
+	prev_executor_run = ExecutorRun_hook ? ExecutorRun_hook : standard_ExecutorRun;
 	ExecutorRun_hook = executor_run;
-	prev_executor_finish = ExecutorFinish_hook;
+	prev_executor_finish = ExecutorFinish_hook ? ExecutorFinish_hook : standard_ExecutorFinish;
 	ExecutorFinish_hook = executor_finish;
-	prev_executor_end = ExecutorEnd_hook;
+	prev_executor_end = ExecutorEnd_hook ? ExecutorEnd_hook : standard_ExecutorEnd;
 	ExecutorEnd_hook = executor_end;
-	prev_process_utility = ProcessUtility_hook;
+	prev_process_utility = ProcessUtility_hook ?
+		ProcessUtility_hook : standard_ProcessUtility;
 	ProcessUtility_hook = process_utility;
 }

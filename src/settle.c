@@ -24,7 +24,6 @@
 #include "finish.h"
 #include "registry.h"
 #include "settings.h"
-#include "signal.h"
 #include "store.h"
 #include "worker.h"
 
@@ -396,7 +395,6 @@ resolve_request(const GtfRequest *request)
 {
 	GtfSlotInfo slot;
 	GtfOutcome *last;
-	GtfDone		done = {0};
 	bool		ended = false;
 	bool		gone = false;
 	XLogRecPtr	lsn;
@@ -436,14 +434,11 @@ resolve_request(const GtfRequest *request)
 	lsn = gtf_tx_commit(false);
 	if (ended)
 	{
-		done.id = request->task_id;
-		done.lsn = lsn;
-		done.status = GTF_ABORTED;
-		if (!gtf_done_push(MyDatabaseId, &done))
-		{
-			gtf_waiters_wake(&request->task_id);
-			gtf_signal_now(&done);
-		}
+		GtfOutcome	outcome = {0};
+
+		outcome.task_id = request->task_id;
+		outcome.status = GTF_ABORTED;
+		gtf_finish_tell(&outcome, lsn);
 	}
 	return ended || gone;
 }

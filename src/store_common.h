@@ -16,6 +16,15 @@
 #include "compat.h"
 #include "store.h"
 
+/* Columns of gtf.outcomes, in order. */
+enum
+{
+	OUT_TASK_ID = 1, OUT_STARTED_AT, OUT_ENDED_AT, OUT_ATTEMPT, OUT_WORKER,
+	OUT_PROGRESS_CURRENT, OUT_PROGRESS_TOTAL, OUT_PROGRESS_FRACTION,
+	OUT_STATUS, OUT_PROGRESS_KIND, OUT_RESULT, OUT_PAYLOAD,
+	OUT_ERROR_MESSAGE, OUT_EXCEPTION_TYPE, OUT_STACK_TRACE
+};
+
 /* Inserting rows straight into a table of ours and its indexes. */
 typedef struct StoreWriter
 {

@@ -22,9 +22,8 @@
 
 #include "store_common.h"
 
-/* Columns that are looked at. */
+/* Column of gtf.keys. */
 #define KEY_TASK_ID		2
-#define OUT_STATUS		9
 
 static Datum
 key_datum(const uint8 *key)

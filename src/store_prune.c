@@ -19,11 +19,6 @@
 
 #include "store_common.h"
 
-/* Columns of gtf.outcomes that are looked at; see store.c. */
-#define OUT_TASK_ID		1
-#define OUT_ENDED_AT	3
-#define OUT_STATUS		9
-
 static int
 compare_ended(const void *a, const void *b)
 {

@@ -77,16 +77,6 @@ check_may_submit(const char *function)
 				 errmsg("cannot submit a task within a security-restricted operation")));
 }
 
-static int
-interval_sign(const Interval *interval)
-{
-	Interval	zero = {0};
-
-	return DatumGetInt32(DirectFunctionCall2(interval_cmp,
-											 IntervalPGetDatum(interval),
-											 IntervalPGetDatum(&zero)));
-}
-
 static void
 not_yet(bool given, const char *what)
 {
@@ -127,7 +117,7 @@ read_options(FunctionCallInfo fcinfo, int first)
 	if (!PG_ARGISNULL(first + 2))
 	{
 		o.timeout = PG_GETARG_INTERVAL_P(first + 2);
-		if (interval_sign(o.timeout) < 0)
+		if (gtf_interval_sign(o.timeout) < 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("timeout must not be negative")));
@@ -164,7 +154,7 @@ read_options(FunctionCallInfo fcinfo, int first)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("delay and run_at cannot both be given")));
-		if (interval_sign(interval) < 0)
+		if (gtf_interval_sign(interval) < 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("delay must not be negative")));

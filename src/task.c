@@ -7,7 +7,9 @@
  */
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 #include "task.h"
@@ -194,4 +196,26 @@ gtf_condition_name(int sqlerrcode)
 			return conditions[i].name;
 	}
 	return unpack_sql_state(sqlerrcode);
+}
+
+int
+gtf_interval_sign(const Interval *interval)
+{
+	Interval	zero = {0};
+
+	return DatumGetInt32(DirectFunctionCall2(interval_cmp,
+											 IntervalPGetDatum(interval),
+											 IntervalPGetDatum(&zero)));
+}
+
+int
+gtf_jsonb_text_length(const Jsonb *jsonb)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	(void) JsonbToCString(&text, (JsonbContainer *) &jsonb->root,
+						  VARSIZE(jsonb));
+	pfree(text.data);
+	return text.len;
 }

@@ -21,11 +21,8 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -36,6 +33,7 @@
 
 #include "errors.h"
 #include "executor.h"
+#include "procedure.h"
 #include "safepoint.h"
 #include "settings.h"
 #include "shmem.h"
@@ -63,22 +61,17 @@ typedef struct Awaited
 static void
 leave_transaction(FunctionCallInfo fcinfo, const char *name)
 {
-	bool		atomic = fcinfo->context == NULL ||
-		!IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic;
-
 	gtf_shmem_require();
 	/* nothing ends here that we would be told of */
 	PreventCommandDuringRecovery(name);
-	if (atomic || IsSubTransaction())
+	if (!gtf_procedure_may_commit(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("%s cannot wait inside a transaction block, a function or an exception block",
 						name),
 				 errdetail("Waiting there would hold a snapshot."),
 				 errhint("Commit first and call it as a statement of its own, or look at gtf_status().")));
-	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	SPI_commit();
+	gtf_procedure_begin();
 }
 
 /* ERROR P0002 unless the task is there and visible. */
@@ -237,7 +230,7 @@ wait_for_some(Awaited *tasks, int n, bool any, TimestampTz deadline)
 
 		/* leave behind the transaction that has looked into catalogs */
 		if (!fresh)
-			SPI_commit();
+			gtf_procedure_commit();
 		fresh = true;
 		gtf_backend_wait(left);
 	}
@@ -310,11 +303,7 @@ drop_repeated(Awaited *tasks, int n)
 static void
 check_timeout(FunctionCallInfo fcinfo, int arg)
 {
-	Interval	zero = {0};
-
-	if (!PG_ARGISNULL(arg) &&
-		DatumGetInt32(DirectFunctionCall2(interval_cmp, PG_GETARG_DATUM(arg),
-										  IntervalPGetDatum(&zero))) < 0)
+	if (!PG_ARGISNULL(arg) && gtf_interval_sign(PG_GETARG_INTERVAL_P(arg)) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("timeout must not be negative")));
@@ -349,16 +338,6 @@ read_ids(FunctionCallInfo fcinfo, int arg, int *n)
 	return tasks;
 }
 
-static Datum
-return_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
-{
-	TupleDesc	desc;
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
-}
-
 /*
  * CALL gtf_wait(task_id, timeout, INOUT status)
  */
@@ -381,10 +360,10 @@ gtf_wait(PG_FUNCTION_ARGS)
 		timeout = *PG_GETARG_INTERVAL_P(1);
 	leave_transaction(fcinfo, "gtf_wait()");
 	wait_for(&task, 1, false, has_timeout ? &timeout : NULL);
-	SPI_finish();
+	gtf_procedure_end();
 
 	value = CStringGetTextDatum(gtf_status_text(task.status));
-	return return_row(fcinfo, &value, &isnull);
+	return gtf_procedure_row(fcinfo, &value, &isnull);
 }
 
 /*
@@ -416,7 +395,7 @@ gtf_wait_any(PG_FUNCTION_ARGS)
 				 errhint("Raise gtf.max_waiters, of which one session may take a quarter.")));
 	if (n > 0)
 		wait_for(tasks, n, true, has_timeout ? &timeout : NULL);
-	SPI_finish();
+	gtf_procedure_end();
 
 	for (int i = 0; i < n; i++)
 	{
@@ -428,7 +407,7 @@ gtf_wait_any(PG_FUNCTION_ARGS)
 			break;
 		}
 	}
-	return return_row(fcinfo, values, nulls);
+	return gtf_procedure_row(fcinfo, values, nulls);
 }
 
 /*
@@ -452,12 +431,12 @@ gtf_wait_all(PG_FUNCTION_ARGS)
 	leave_transaction(fcinfo, "gtf_wait_all()");
 	if (n > 0)
 		wait_for(tasks, n, false, has_timeout ? &timeout : NULL);
-	SPI_finish();
+	gtf_procedure_end();
 
 	statuses = palloc(Max(n, 1) * sizeof(Datum));
 	for (int i = 0; i < n; i++)
 		statuses[i] = CStringGetTextDatum(gtf_status_text(tasks[i].status));
 	value = PointerGetDatum(construct_array(statuses, n, TEXTOID, -1, false,
 											TYPALIGN_INT));
-	return return_row(fcinfo, &value, &isnull);
+	return gtf_procedure_row(fcinfo, &value, &isnull);
 }

@@ -259,6 +259,14 @@ register_callbacks(void)
 	registered = true;
 }
 
+/* An array that outlives transactions, with room for n elements. */
+static void *
+grow(void *array, int n, Size size)
+{
+	return array == NULL ? MemoryContextAllocHuge(TopMemoryContext, n * size) :
+		repalloc_huge(array, n * size);
+}
+
 void
 gtf_wakeup_submitted(const GtfTaskRef *ref)
 {
@@ -275,10 +283,7 @@ gtf_wakeup_submitted(const GtfTaskRef *ref)
 	{
 		int			n = max_pending == 0 ? 16 : Min(max_pending * 2, MAX_PENDING);
 
-		if (pending == NULL)
-			pending = MemoryContextAlloc(TopMemoryContext, n * sizeof(Pending));
-		else
-			pending = repalloc(pending, n * sizeof(Pending));
+		pending = grow(pending, n, sizeof(Pending));
 		max_pending = n;
 	}
 	pending[num_pending].subid = GetCurrentSubTransactionId();
@@ -302,10 +307,7 @@ new_cancel(void)
 	{
 		int			n = max_cancels == 0 ? 16 : max_cancels * 2;
 
-		if (cancels == NULL)
-			cancels = MemoryContextAlloc(TopMemoryContext, n * sizeof(Cancel));
-		else
-			cancels = repalloc_huge(cancels, n * sizeof(Cancel));
+		cancels = grow(cancels, n, sizeof(Cancel));
 		max_cancels = n;
 	}
 	memset(&cancels[num_cancels], 0, sizeof(Cancel));
@@ -368,10 +370,7 @@ gtf_wakeup_block(Oid database)
 	{
 		int			n = max_blocks + 4;
 
-		if (blocks == NULL)
-			blocks = MemoryContextAlloc(TopMemoryContext, n * sizeof(Block));
-		else
-			blocks = repalloc(blocks, n * sizeof(Block));
+		blocks = grow(blocks, n, sizeof(Block));
 		max_blocks = n;
 	}
 	if (!gtf_db_block(database))

@@ -68,8 +68,8 @@ only_in() { # WHAT PATTERN FILE...
 only_in 'server versions' '\bPG_VERSION_NUM\b' src/compat.h
 only_in 'shared memory and its locks' '\b(LWLockAcquire|ShmemInitStruct)\b' src/shmem.c
 only_in 'settings' '\bDefineCustom' src/settings.c
-# executor.c calls bodies; wait.c and prune.c end the snapshot of their caller
-only_in 'SQL' '\bSPI_(execute|prepare|connect)' src/store.c src/executor.c src/wait.c src/prune.c
+# executor.c calls bodies; procedure.c ends the snapshot of its caller
+only_in 'SQL' '\bSPI_(execute|prepare|connect)' src/store.c src/executor.c src/procedure.c
 only_in 'sleeping, and starting workers,' \
     '\b(WaitLatch|Register(Dynamic)?BackgroundWorker)\b' src/worker.c src/wait.c
 

@@ -22,7 +22,7 @@ use Test::More;
 use Time::HiRes qw(usleep time);
 
 our @EXPORT = qw(
-  gtf_node create_bodies gate session
+  gtf_node create_bodies create_stuck_bodies take_effects nothing_left gate session
   submit submit_sql ended outcome status until_status until_true
   executor_of until_held holder worker_pid new_worker terminate waiter nobody_waits in_time
   until_dispatched start_after_crash log_count log_offset until_log
@@ -84,6 +84,49 @@ sub create_bodies
 			gtf_register_task('quit', 'quit()'),
 			gtf_register_task('call_hold', 'call_hold(int,int)', retry_delay => '10 ms');
 	});
+}
+
+# More task types, for servers that go down while they run:
+#	stuck()		writes a row, then waits until table released has one
+#	call_stuck()	a procedure: commits a row, then sleeps for long
+#	raise_twice(message)	has two attempts, two seconds apart
+sub create_stuck_bodies
+{
+	my ($node) = @_;
+
+	$node->safe_psql(
+		'postgres', q{
+		CREATE TABLE released ();
+		CREATE FUNCTION stuck() RETURNS void LANGUAGE plpgsql AS $$BEGIN
+			PERFORM effect();
+			WHILE NOT EXISTS (SELECT FROM released) LOOP PERFORM pg_sleep(0.02); END LOOP;
+		END$$;
+		CREATE PROCEDURE call_stuck() LANGUAGE plpgsql AS
+			'BEGIN PERFORM effect(); COMMIT; PERFORM pg_sleep(600); END';
+		SELECT gtf_register_task('stuck', 'stuck()'), gtf_register_task('call_stuck', 'call_stuck()'),
+			gtf_register_task('raise_twice', 'raise(text)', max_attempts => 2, retry_delay => '2 s')});
+}
+
+# The numbers that bodies have written, in order; they are removed.
+sub take_effects
+{
+	my ($node) = @_;
+
+	return $node->safe_psql(
+		'postgres', q{WITH e AS (DELETE FROM effects RETURNING n)
+		SELECT string_agg(n::text, ' ' ORDER BY n) FROM e});
+}
+
+# In the end no table has anything that is to be done.
+sub nothing_left
+{
+	my ($node) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	until_true($node, 'SELECT count(*) = 0 FROM gtf.abort_requests');
+	is( $node->safe_psql('postgres', q{SELECT count(*) FROM gtf.task_info WHERE ended_at IS NULL}),
+		'0', 'nothing is left over');
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM gtf.live'), '0', 'nor in gtf.live');
 }
 
 # An open session; errors do not end it.

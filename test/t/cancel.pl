@@ -278,10 +278,7 @@ is(ended($node, submit($node, q{'note'})), 'success', 'other tasks run');
 is(outcome($node, $id), 'aborted|0', 'submitted and cancelled');
 is(sql('SELECT is_called FROM begun'), 'f', 'it has not begun');
 
-# in the end
-until_true($node, 'SELECT count(*) = 0 FROM gtf.abort_requests');
-is(sql(q{SELECT count(*) FROM gtf.task_info WHERE ended_at IS NULL}), '0', 'nothing is left over');
-is(sql('SELECT count(*) FROM gtf.live'), '0', 'nor in gtf.live');
+nothing_left($node);
 
 $node->stop;
 done_testing();

@@ -74,10 +74,7 @@ is(status($node, $pending), 'aborted', 'pending, cancelled, crash');
 is(outcome($node, $id), 'aborted|1', 'running, cancelled, crash: it does not run again');
 is(effects($id), '0', 'and has no effects');
 
-# in the end
-until_true($node, 'SELECT count(*) = 0 FROM gtf.abort_requests');
-is(sql(q{SELECT count(*) FROM gtf.task_info WHERE ended_at IS NULL}), '0', 'nothing is left over');
-is(sql('SELECT count(*) FROM gtf.live'), '0', 'nor in gtf.live');
+nothing_left($node);
 
 $node->stop;
 done_testing();

@@ -88,10 +88,7 @@ is(outcome($node, $pending), 'aborted|0', 'after a restart, too');
 is(outcome($node, $retried), 'success|2', 'a prepared retry runs');
 is(sql("SELECT count(*) FROM effects WHERE task IN ('$pending', '$kept')"), '0', 'without effects of what was cancelled');
 
-# in the end
-until_true($node, 'SELECT count(*) = 0 FROM gtf.abort_requests');
-is(sql(q{SELECT count(*) FROM gtf.task_info WHERE ended_at IS NULL}), '0', 'nothing is left over');
-is(sql('SELECT count(*) FROM gtf.live'), '0', 'nor in gtf.live');
+nothing_left($node);
 
 $node->stop;
 done_testing();

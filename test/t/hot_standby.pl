@@ -11,16 +11,7 @@ use Test::More;
 my $primary = gtf_node('primary', init => { allows_streaming => 1 },
 	conf => "gtf.max_executors = 3\nmax_connections = 30\nshared_buffers = 16MB");
 create_bodies($primary);
-$primary->safe_psql('postgres', q{
-	CREATE TABLE released ();
-	CREATE FUNCTION stuck() RETURNS void LANGUAGE plpgsql AS $$BEGIN
-		PERFORM effect();
-		WHILE NOT EXISTS (SELECT FROM released) LOOP PERFORM pg_sleep(0.02); END LOOP;
-	END$$;
-	CREATE PROCEDURE call_stuck() LANGUAGE plpgsql AS
-		'BEGIN PERFORM effect(); COMMIT; PERFORM pg_sleep(600); END';
-	SELECT gtf_register_task('stuck', 'stuck()'), gtf_register_task('call_stuck', 'call_stuck()'),
-		gtf_register_task('raise_twice', 'raise(text)', max_attempts => 2, retry_delay => '2 s')});
+create_stuck_bodies($primary);
 $primary->backup('b');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'b', has_streaming => 1);

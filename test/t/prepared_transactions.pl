@@ -41,11 +41,7 @@ sub ran
 
 	until_true($node, $none_active);
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	is( $node->safe_psql(
-			'postgres', q{WITH e AS (DELETE FROM effects RETURNING n)
-			SELECT string_agg(n::text, ' ' ORDER BY n) FROM e}),
-		$expected,
-		$what);
+	is(take_effects($node), $expected, $what);
 }
 
 prepare('a', q{SELECT gtf_submit('note', '{"n": 1}')});

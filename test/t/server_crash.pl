@@ -24,16 +24,8 @@ $node->safe_psql(
 		COMMIT;
 		PERFORM crash();
 	END$$;
-	CREATE TABLE released ();
-	CREATE FUNCTION stuck() RETURNS void LANGUAGE plpgsql AS $$BEGIN
-		PERFORM effect();
-		WHILE NOT EXISTS (SELECT FROM released) LOOP PERFORM pg_sleep(0.02); END LOOP;
-	END$$;
-	CREATE PROCEDURE call_stuck() LANGUAGE plpgsql AS
-		'BEGIN PERFORM effect(); COMMIT; PERFORM pg_sleep(600); END';
-	SELECT gtf_register_task('stuck', 'stuck()'), gtf_register_task('call_stuck', 'call_stuck()'),
-		gtf_register_task('crash', 'crash()'), gtf_register_task('call_crash', 'call_crash()'),
-		gtf_register_task('raise_twice', 'raise(text)', max_attempts => 2, retry_delay => '2 s')});
+	SELECT gtf_register_task('crash', 'crash()'), gtf_register_task('call_crash', 'call_crash()')});
+create_stuck_bodies($node);
 
 sub suspect_before
 {

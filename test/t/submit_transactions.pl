@@ -21,11 +21,7 @@ sub ran
 		q{SELECT count(*) = 0 FROM gtf.task_info WHERE status NOT IN ('success', 'failure', 'aborted')}
 	);
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	is( $node->safe_psql(
-			'postgres', q{WITH e AS (DELETE FROM effects RETURNING n)
-			SELECT string_agg(n::text, ' ' ORDER BY n) FROM e}),
-		$expected,
-		$what);
+	is(take_effects($node), $expected, $what);
 }
 
 sub note_sql

@@ -1,0 +1,53 @@
+/*-------------------------------------------------------------------------
+ *
+ * procedure.c
+ *	  What those of our SQL procedures share that commit by themselves.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "nodes/parsenodes.h"
+
+#include "procedure.h"
+
+bool
+gtf_procedure_may_commit(FunctionCallInfo fcinfo)
+{
+	return fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
+		!castNode(CallContext, fcinfo->context)->atomic &&
+		!IsSubTransaction();
+}
+
+void
+gtf_procedure_begin(void)
+{
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	SPI_commit();
+}
+
+void
+gtf_procedure_commit(void)
+{
+	SPI_commit();
+}
+
+void
+gtf_procedure_end(void)
+{
+	SPI_finish();
+}
+
+Datum
+gtf_procedure_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
+{
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
