@@ -251,7 +251,7 @@ scan_step(void)
 	scan.after = next.after;
 	if (next.finished)
 	{
-		gtf_queue_scan_ends();
+		gtf_queue_scan_ends(me.now);
 		gtf_queue_known_end();
 		passed_until = TimestampTzPlusMilliseconds(me.now, PUSH_MS);
 		scanning = false;
@@ -472,6 +472,7 @@ static void
 round_of_work(void *arg)
 {
 	pg_uuid_t	from = {{0}};
+	TimestampTz scan_at;
 	XLogRecPtr	unflushed;
 
 	me.now = GetCurrentTimestamp();
@@ -480,8 +481,10 @@ round_of_work(void *arg)
 
 	forget_troubles();
 	read_ring();
-	if (!scanning && gtf_queue_wants_scan())
+	if (!scanning && gtf_queue_wants_scan(me.now, &scan_at))
 		gtf_dispatcher_ask_scan(&from);
+	else if (!scanning && scan_at != 0)
+		gtf_dispatcher_look_at(&me, scan_at);
 	if (gtf_submitted_scan_wanted(me.db, &from))
 	{
 		gtf_id_below(gtf_id_ticks(&from), &from);

@@ -118,7 +118,7 @@ fill_lane(Dispatcher *d, OwnerQueue *queue)
 		gtf_queue_pop(queue);
 		gtf_queue_push(queue, &back);
 	}
-	if (gtf_lane_set_more(queue->lane, queue->count > 0))
+	if (gtf_lane_set_more(queue->lane, queue->ready.count > 0))
 		gtf_dispatcher_look_at(d, d->now);
 }
 
@@ -132,7 +132,7 @@ gtf_pool_feed(Dispatcher *d)
 	{
 		int			waiting;
 
-		if (owners[i]->count > 0)
+		if (owners[i]->ready.count > 0)
 			fill_lane(d, owners[i]);
 
 		/* not only what is new: who was woken for it may have left since */
@@ -213,7 +213,7 @@ fail_owner(Dispatcher *d, OwnerQueue *queue, int sqlerrcode, const char *message
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	if (queue->count > 0)
+	if (queue->ready.count > 0)
 		gtf_dispatcher_look_at(d, d->now);
 	pfree(refs);
 }
@@ -580,7 +580,7 @@ gtf_pool_adjust(Dispatcher *d)
 	{
 		OwnerQueue *queue = owners[i];
 
-		queue->waiting = queue->count +
+		queue->waiting = queue->ready.count +
 			(queue->lane >= 0 ? gtf_lane_count(queue->lane) : 0);
 		if (queue->waiting == 0 || queue->executors > 0)
 			queue->hungry_since = 0;
@@ -606,6 +606,7 @@ gtf_pool_adjust(Dispatcher *d)
 				/* nothing left of this owner */
 				if (queue->lane >= 0)
 					gtf_lane_close(queue->lane);
+				queue->lane = -1;
 				gtf_queue_drop_owner(queue);
 			}
 			continue;

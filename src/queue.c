@@ -14,7 +14,10 @@
 #include "queue.h"
 #include "settings.h"
 
-/* A growing array of references, as a heap or as a list. */
+/* Between two scans while memory is nearly full: others shall get on, too. */
+#define SCAN_PAUSE_MS 1000
+
+/* A growing array of references. */
 typedef struct RefArray
 {
 	GtfTaskRef *refs;
@@ -22,23 +25,13 @@ typedef struct RefArray
 	int			size;
 } RefArray;
 
-typedef int (*RefCompare) (const GtfTaskRef *a, const GtfTaskRef *b);
-
 static MemoryContext queue_context;
 static HTAB *owners;
-static RefArray delayed;		/* heap by due time */
-static RefArray unflushed;		/* list */
+static dlist_head heaps = DLIST_STATIC_INIT(heaps); /* all of them */
+static RefHeap delayed;			/* by due time */
+static RefArray unflushed;		/* not a heap */
 static int	total = 0;
-
-/* What was dropped, and from where on later tasks must not be taken in. */
-static bool ready_dropped = false;
-static GtfTaskRef ready_cutoff;
-static bool delayed_dropped = false;
-static GtfTaskRef delayed_cutoff;
-
-/* While what was dropped is read again, nothing beyond this may start. */
-static bool held = false;
-static GtfTaskRef held_beyond;
+static TimestampTz last_scan_end = 0;
 
 static HTAB *known = NULL;
 
@@ -63,7 +56,7 @@ compare_start(const GtfTaskRef *a, const GtfTaskRef *b)
 static void
 reserve(GtfTaskRef **refs, int *size, int count, int n)
 {
-	int			wanted = Max(*size, 64);
+	int			wanted = Max(*size, 16);
 
 	if (count + n <= *size)
 		return;
@@ -77,60 +70,212 @@ reserve(GtfTaskRef **refs, int *size, int count, int n)
 	*size = wanted;
 }
 
-static void
-sift_up(GtfTaskRef *refs, int i, RefCompare compare)
+/* ---- heaps ---- */
+
+static int
+compare(const RefHeap *heap, const GtfTaskRef *a, const GtfTaskRef *b)
 {
-	GtfTaskRef	ref = refs[i];
+	return heap->by_due ? compare_due(a, b) : compare_start(a, b);
+}
+
+static void
+sift_up(RefHeap *heap, int i)
+{
+	GtfTaskRef	ref = heap->refs[i];
 
 	while (i > 0)
 	{
 		int			parent = (i - 1) / 2;
 
-		if (compare(&ref, &refs[parent]) >= 0)
+		if (compare(heap, &ref, &heap->refs[parent]) >= 0)
 			break;
-		refs[i] = refs[parent];
+		heap->refs[i] = heap->refs[parent];
 		i = parent;
 	}
-	refs[i] = ref;
+	heap->refs[i] = ref;
 }
 
 static void
-sift_down(GtfTaskRef *refs, int count, int i, RefCompare compare)
+sift_down(RefHeap *heap, int i)
 {
-	GtfTaskRef	ref = refs[i];
+	GtfTaskRef	ref = heap->refs[i];
 
 	for (;;)
 	{
 		int			child = 2 * i + 1;
 
-		if (child >= count)
+		if (child >= heap->count)
 			break;
-		if (child + 1 < count && compare(&refs[child + 1], &refs[child]) < 0)
+		if (child + 1 < heap->count &&
+			compare(heap, &heap->refs[child + 1], &heap->refs[child]) < 0)
 			child++;
-		if (compare(&ref, &refs[child]) <= 0)
+		if (compare(heap, &ref, &heap->refs[child]) <= 0)
 			break;
-		refs[i] = refs[child];
+		heap->refs[i] = heap->refs[child];
 		i = child;
 	}
-	refs[i] = ref;
+	heap->refs[i] = ref;
 }
 
-/* Take the first element out and give memory back when most is unused. */
+/* So many are left after others were taken out: make it a heap again. */
 static void
-heap_pop(GtfTaskRef **refs, int *count, int *size, RefCompare compare)
+heapify(RefHeap *heap, int count)
 {
-	(*count)--;
-	if (*count > 0)
+	total -= heap->count - count;
+	heap->count = count;
+	for (int i = count / 2 - 1; i >= 0; i--)
+		sift_down(heap, i);
+}
+
+void
+gtf_queue_heap_init(RefHeap *heap, bool by_due)
+{
+	memset(heap, 0, sizeof(RefHeap));
+	heap->by_due = by_due;
+	dlist_push_tail(&heaps, &heap->node);
+}
+
+void
+gtf_queue_heap_done(RefHeap *heap)
+{
+	Assert(heap->count == 0);
+	if (heap->refs)
+		pfree(heap->refs);
+	dlist_delete(&heap->node);
+}
+
+bool
+gtf_queue_heap_peek(const RefHeap *heap, GtfTaskRef *ref)
+{
+	if (heap->count == 0)
+		return false;
+	if (heap->held && compare(heap, &heap->refs[0], &heap->held_beyond) > 0)
+		return false;
+	*ref = heap->refs[0];
+	return true;
+}
+
+/* Take the first one out and give memory back when most is unused. */
+void
+gtf_queue_heap_pop(RefHeap *heap)
+{
+	heap->count--;
+	total--;
+	if (heap->count > 0)
 	{
-		(*refs)[0] = (*refs)[*count];
-		sift_down(*refs, *count, 0, compare);
+		heap->refs[0] = heap->refs[heap->count];
+		sift_down(heap, 0);
 	}
-	if (*size > 1024 && *count < *size / 8)
+	if (heap->size > 1024 && heap->count < heap->size / 8)
 	{
-		*size /= 4;
-		*refs = repalloc_huge(*refs, (Size) *size * sizeof(GtfTaskRef));
+		heap->size /= 4;
+		heap->refs = repalloc_huge(heap->refs,
+								   (Size) heap->size * sizeof(GtfTaskRef));
 	}
 }
+
+static void
+note_expiry(const GtfTaskRef *ref)
+{
+	if (ref->expires_at != 0 &&
+		(next_expiry == 0 || ref->expires_at < next_expiry))
+		next_expiry = ref->expires_at;
+}
+
+void
+gtf_queue_heap_push(RefHeap *heap, const GtfTaskRef *ref)
+{
+	reserve(&heap->refs, &heap->size, heap->count, 1);
+	heap->refs[heap->count] = *ref;
+	sift_up(heap, heap->count++);
+	total++;
+	note_expiry(ref);
+}
+
+static bool
+beyond_cutoff(const RefHeap *heap, const GtfTaskRef *ref)
+{
+	return heap->dropped && compare(heap, ref, &heap->cutoff) > 0;
+}
+
+static int
+compare_sample_start(const void *a, const void *b)
+{
+	return compare_start(a, b);
+}
+
+static int
+compare_sample_due(const void *a, const void *b)
+{
+	return compare_due(a, b);
+}
+
+/*
+ * Drop about half of the longest heap, what comes last in it, by a cutoff
+ * found from a sample.  False if nothing can be dropped: there are about as
+ * many heaps as fit into memory.
+ */
+static bool
+make_room(void)
+{
+	GtfTaskRef	sample[101];
+	int			n;
+	int			kept = 0;
+	RefHeap    *longest = NULL;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &heaps)
+	{
+		RefHeap    *heap = dlist_container(RefHeap, node, iter.cur);
+
+		if (longest == NULL || heap->count > longest->count)
+			longest = heap;
+	}
+	if (longest == NULL || longest->count < 2)
+		return false;
+
+	n = Min(longest->count, (int) lengthof(sample));
+	for (int i = 0; i < n; i++)
+		sample[i] = longest->refs[n == longest->count ? i :
+								  pg_prng_uint64_range(&pg_global_prng_state,
+													   0, longest->count - 1)];
+	qsort(sample, n, sizeof(GtfTaskRef),
+		  longest->by_due ? compare_sample_due : compare_sample_start);
+	/* all in memory are up to an earlier cutoff, so this one is, too */
+	longest->cutoff = sample[(n - 1) / 2];
+	longest->dropped = true;
+	for (int i = 0; i < longest->count; i++)
+	{
+		if (compare(longest, &longest->refs[i], &longest->cutoff) <= 0)
+			longest->refs[kept++] = longest->refs[i];
+	}
+	heapify(longest, kept);
+	longest->low = kept / 2;
+	return true;
+}
+
+static int
+capacity(void)
+{
+	return (int) Min((int64) gtf_queue_memory * 1024 / sizeof(GtfTaskRef),
+					 INT_MAX / 4);
+}
+
+/* Take a reference in, or leave it to a later scan. */
+static void
+add_to_heap(RefHeap *heap, const GtfTaskRef *ref)
+{
+	if (beyond_cutoff(heap, ref))
+		return;
+	while (total >= capacity() && make_room())
+	{
+		if (beyond_cutoff(heap, ref))
+			return;
+	}
+	gtf_queue_heap_push(heap, ref);
+}
+
+/* ---- the queue ---- */
 
 void
 gtf_queue_init(MemoryContext context)
@@ -143,6 +288,7 @@ gtf_queue_init(MemoryContext context)
 	ctl.hcxt = context;
 	owners = hash_create("gtf owners", 32, &ctl,
 						 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	gtf_queue_heap_init(&delayed, true);
 }
 
 OwnerQueue *
@@ -156,6 +302,7 @@ gtf_queue_owner(Oid owner)
 		memset(queue, 0, sizeof(OwnerQueue));
 		queue->owner = owner;
 		queue->lane = -1;
+		gtf_queue_heap_init(&queue->ready, false);
 	}
 	return queue;
 }
@@ -178,163 +325,35 @@ gtf_queue_owners(int *n)
 void
 gtf_queue_drop_owner(OwnerQueue *queue)
 {
-	Assert(queue->count == 0);
-	if (queue->refs)
-		pfree(queue->refs);
+	/* what it knows of tasks in the table must not be forgotten */
+	if (queue->ready.dropped || queue->ready.held)
+		return;
+	gtf_queue_heap_done(&queue->ready);
 	hash_search(owners, &queue->owner, HASH_REMOVE, NULL);
 }
 
 bool
-gtf_queue_peek(OwnerQueue *queue, GtfTaskRef *ref)
+gtf_queue_peek(const OwnerQueue *queue, GtfTaskRef *ref)
 {
-	if (queue->count == 0)
-		return false;
-	if (held && compare_start(&queue->refs[0], &held_beyond) > 0)
-		return false;
-	*ref = queue->refs[0];
-	return true;
+	return gtf_queue_heap_peek(&queue->ready, ref);
 }
 
 void
 gtf_queue_pop(OwnerQueue *queue)
 {
-	heap_pop(&queue->refs, &queue->count, &queue->size, compare_start);
-	total--;
-}
-
-static void
-note_expiry(const GtfTaskRef *ref)
-{
-	if (ref->expires_at != 0 &&
-		(next_expiry == 0 || ref->expires_at < next_expiry))
-		next_expiry = ref->expires_at;
+	gtf_queue_heap_pop(&queue->ready);
 }
 
 void
 gtf_queue_push(OwnerQueue *queue, const GtfTaskRef *ref)
 {
-	reserve(&queue->refs, &queue->size, queue->count, 1);
-	queue->refs[queue->count] = *ref;
-	sift_up(queue->refs, queue->count++, compare_start);
-	total++;
-	note_expiry(ref);
-}
-
-/*
- * Drop about half of what is in memory: of the ready tasks those that start
- * last, by a cutoff found from a sample; of the delayed ones those due last.
- */
-static void
-make_room(void)
-{
-	GtfTaskRef	sample[101];
-	int			n = 0;
-	int			ready;
-	HASH_SEQ_STATUS status;
-	OwnerQueue *queue;
-
-	if (delayed.count > total / 2)
-	{
-		int			kept = 0;
-
-		while (n < (int) lengthof(sample))
-			sample[n++] = delayed.refs[pg_prng_uint64_range(&pg_global_prng_state,
-															0, delayed.count - 1)];
-		qsort(sample, n, sizeof(GtfTaskRef),
-			  (int (*) (const void *, const void *)) compare_due);
-		if (!delayed_dropped || compare_due(&sample[n / 2], &delayed_cutoff) < 0)
-			delayed_cutoff = sample[n / 2];
-		delayed_dropped = true;
-		for (int i = 0; i < delayed.count; i++)
-		{
-			if (compare_due(&delayed.refs[i], &delayed_cutoff) <= 0)
-				delayed.refs[kept++] = delayed.refs[i];
-		}
-		total -= delayed.count - kept;
-		delayed.count = kept;
-		for (int i = kept / 2 - 1; i >= 0; i--)
-			sift_down(delayed.refs, kept, i, compare_due);
-		return;
-	}
-
-	ready = total - delayed.count - unflushed.count;
-	if (ready == 0)
-		return;
-	while (n < (int) lengthof(sample))
-	{
-		/* owners in proportion to their number of tasks */
-		int64		at = pg_prng_uint64_range(&pg_global_prng_state, 0, ready - 1);
-
-		hash_seq_init(&status, owners);
-		while ((queue = hash_seq_search(&status)) != NULL)
-		{
-			if (at < queue->count)
-			{
-				sample[n++] = queue->refs[at];
-				hash_seq_term(&status);
-				break;
-			}
-			at -= queue->count;
-		}
-	}
-	qsort(sample, n, sizeof(GtfTaskRef),
-		  (int (*) (const void *, const void *)) compare_start);
-	if (!ready_dropped || compare_start(&sample[n / 2], &ready_cutoff) < 0)
-		ready_cutoff = sample[n / 2];
-	ready_dropped = true;
-
-	hash_seq_init(&status, owners);
-	while ((queue = hash_seq_search(&status)) != NULL)
-	{
-		int			kept = 0;
-
-		for (int i = 0; i < queue->count; i++)
-		{
-			if (compare_start(&queue->refs[i], &ready_cutoff) <= 0)
-				queue->refs[kept++] = queue->refs[i];
-		}
-		total -= queue->count - kept;
-		queue->count = kept;
-		for (int i = kept / 2 - 1; i >= 0; i--)
-			sift_down(queue->refs, kept, i, compare_start);
-	}
-}
-
-static int
-capacity(void)
-{
-	return (int) Min((int64) gtf_queue_memory * 1024 / sizeof(GtfTaskRef),
-					 INT_MAX / 4);
-}
-
-static void
-add_ready(const GtfTaskRef *ref)
-{
-	if (ready_dropped && compare_start(ref, &ready_cutoff) > 0)
-		return;
-	if (total >= capacity())
-	{
-		make_room();
-		if (ready_dropped && compare_start(ref, &ready_cutoff) > 0)
-			return;
-	}
-	gtf_queue_push(gtf_queue_owner(ref->owner), ref);
+	gtf_queue_heap_push(&queue->ready, ref);
 }
 
 void
 gtf_queue_reserve(OwnerQueue *queue, int n)
 {
-	reserve(&queue->refs, &queue->size, queue->count, n);
-}
-
-static void
-push_delayed(const GtfTaskRef *ref)
-{
-	reserve(&delayed.refs, &delayed.size, delayed.count, 1);
-	delayed.refs[delayed.count] = *ref;
-	sift_up(delayed.refs, delayed.count++, compare_due);
-	total++;
-	note_expiry(ref);
+	reserve(&queue->ready.refs, &queue->ready.size, queue->ready.count, n);
 }
 
 void
@@ -345,32 +364,19 @@ gtf_queue_add(const GtfTaskRef *ref, TimestampTz now, XLogRecPtr flushed)
 		reserve(&unflushed.refs, &unflushed.size, unflushed.count, 1);
 		unflushed.refs[unflushed.count++] = *ref;
 		total++;
-		return;
 	}
-	if (ref->due > now)
-	{
-		if (delayed_dropped && compare_due(ref, &delayed_cutoff) > 0)
-			return;
-		if (total >= capacity())
-		{
-			make_room();
-			if (delayed_dropped && compare_due(ref, &delayed_cutoff) > 0)
-				return;
-		}
-		push_delayed(ref);
-		return;
-	}
-	add_ready(ref);
+	else if (ref->due > now)
+		add_to_heap(&delayed, ref);
+	else
+		add_to_heap(&gtf_queue_owner(ref->owner)->ready, ref);
 }
 
 void
 gtf_queue_return(const GtfTaskRef *ref, TimestampTz now)
 {
 	/* it was in memory before: no cutoff applies */
-	if (ref->due > now)
-		push_delayed(ref);
-	else
-		gtf_queue_push(gtf_queue_owner(ref->owner), ref);
+	gtf_queue_heap_push(ref->due > now ? &delayed :
+						&gtf_queue_owner(ref->owner)->ready, ref);
 }
 
 /* A reference leaves its place when it is in the next: adding it may raise. */
@@ -398,13 +404,9 @@ gtf_queue_advance(TimestampTz now, XLogRecPtr flushed)
 	{
 		GtfTaskRef	ref = delayed.refs[0];
 
-		add_ready(&ref);
-		/* unless it was dropped to make room for itself */
-		if (delayed.count > 0 && gtf_id_equal(&delayed.refs[0].id, &ref.id))
-		{
-			heap_pop(&delayed.refs, &delayed.count, &delayed.size, compare_due);
-			total--;
-		}
+		add_to_heap(&gtf_queue_owner(ref.owner)->ready, &ref);
+		/* the first one of a heap is never dropped to make room */
+		gtf_queue_heap_pop(&delayed);
 	}
 }
 
@@ -430,48 +432,41 @@ gtf_queue_next_expiry(void)
 	return next_expiry;
 }
 
-/* Take the expired ones out of a heap, up to room; the rest stays a heap. */
+/* Take the expired ones out of a heap, up to room. */
 static int
-sweep(GtfTaskRef *refs, int *count, RefCompare compare, TimestampTz now,
-	  GtfTaskRef *expired, int room)
+sweep(RefHeap *heap, TimestampTz now, GtfTaskRef *expired, int room)
 {
 	int			kept = 0;
 	int			taken = 0;
 
-	for (int i = 0; i < *count; i++)
+	for (int i = 0; i < heap->count; i++)
 	{
-		if (refs[i].expires_at != 0 && refs[i].expires_at <= now && taken < room)
-			expired[taken++] = refs[i];
+		GtfTaskRef *ref = &heap->refs[i];
+
+		if (ref->expires_at != 0 && ref->expires_at <= now && taken < room)
+			expired[taken++] = *ref;
 		else
 		{
-			note_expiry(&refs[i]);
-			refs[kept++] = refs[i];
+			note_expiry(ref);
+			heap->refs[kept++] = *ref;
 		}
 	}
 	if (taken > 0)
-	{
-		*count = kept;
-		for (int i = kept / 2 - 1; i >= 0; i--)
-			sift_down(refs, kept, i, compare);
-		total -= taken;
-	}
+		heapify(heap, kept);
 	return taken;
 }
 
 int
 gtf_queue_take_expired(TimestampTz now, GtfTaskRef *refs, int max)
 {
-	HASH_SEQ_STATUS status;
-	OwnerQueue *queue;
-	int			n;
+	dlist_iter	iter;
+	int			n = 0;
 
 	if (next_expiry == 0 || next_expiry > now)
 		return 0;
 	next_expiry = 0;
-	n = sweep(delayed.refs, &delayed.count, compare_due, now, refs, max);
-	hash_seq_init(&status, owners);
-	while ((queue = hash_seq_search(&status)) != NULL)
-		n += sweep(queue->refs, &queue->count, compare_start, now,
+	dlist_foreach(iter, &heaps)
+		n += sweep(dlist_container(RefHeap, node, iter.cur), now,
 				   refs + n, max - n);
 	return n;
 }
@@ -483,30 +478,52 @@ gtf_queue_count(void)
 }
 
 bool
-gtf_queue_wants_scan(void)
+gtf_queue_wants_scan(TimestampTz now, TimestampTz *at)
 {
-	int			ready = total - delayed.count - unflushed.count;
+	bool		wanted = false;
+	dlist_iter	iter;
 
-	if (ready_dropped && ready < capacity() / 4)
-		return true;
-	return delayed_dropped && delayed.count < capacity() / 8;
+	*at = 0;
+	dlist_foreach(iter, &heaps)
+	{
+		RefHeap    *heap = dlist_container(RefHeap, node, iter.cur);
+
+		wanted |= heap->dropped && heap->count <= heap->low;
+	}
+	if (wanted && total > capacity() / 4 * 3)
+	{
+		*at = TimestampTzPlusMilliseconds(last_scan_end, SCAN_PAUSE_MS);
+		if (now < *at)
+			return false;
+	}
+	return wanted;
 }
 
 void
 gtf_queue_scan_starts(bool whole)
 {
+	dlist_iter	iter;
+
 	if (!whole)
 		return;
-	held = ready_dropped;
-	held_beyond = ready_cutoff;
-	ready_dropped = false;
-	delayed_dropped = false;
+	dlist_foreach(iter, &heaps)
+	{
+		RefHeap    *heap = dlist_container(RefHeap, node, iter.cur);
+
+		heap->held = heap->dropped;
+		heap->held_beyond = heap->cutoff;
+		heap->dropped = false;
+	}
 }
 
 void
-gtf_queue_scan_ends(void)
+gtf_queue_scan_ends(TimestampTz now)
 {
-	held = false;
+	dlist_iter	iter;
+
+	last_scan_end = now;
+	dlist_foreach(iter, &heaps)
+		dlist_container(RefHeap, node, iter.cur)->held = false;
 }
 
 /* ---- ids that a scan shall not take in again ---- */
@@ -522,8 +539,7 @@ void
 gtf_queue_known_begin(void)
 {
 	HASHCTL		ctl = {0};
-	HASH_SEQ_STATUS status;
-	OwnerQueue *queue;
+	dlist_iter	iter;
 
 	gtf_queue_known_end();
 	ctl.keysize = sizeof(pg_uuid_t);
@@ -531,11 +547,13 @@ gtf_queue_known_begin(void)
 	ctl.hcxt = queue_context;
 	known = hash_create("gtf known tasks", Max(total, 1024), &ctl,
 						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	known_add_array(delayed.refs, delayed.count);
 	known_add_array(unflushed.refs, unflushed.count);
-	hash_seq_init(&status, owners);
-	while ((queue = hash_seq_search(&status)) != NULL)
-		known_add_array(queue->refs, queue->count);
+	dlist_foreach(iter, &heaps)
+	{
+		RefHeap    *heap = dlist_container(RefHeap, node, iter.cur);
+
+		known_add_array(heap->refs, heap->count);
+	}
 }
 
 bool

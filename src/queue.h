@@ -3,28 +3,48 @@
  * queue.h
  *	  The dispatcher's memory of waiting tasks.
  *
- * One heap of ready tasks per owner, one heap of delayed tasks, and a list of
- * those whose submit is not flushed yet.  Memory is bounded by
- * gtf.queue_memory: when it is full, the half that comes last in the order of
- * starting is dropped and left to a later scan of the table; until that scan,
- * tasks that would come after the dropped ones are not taken in either, and
- * while that scan goes on, none of those is handed out, so the order stays
- * right.
+ * One heap of ready tasks per owner, one heap of delayed tasks, one heap for
+ * each limit of the tasks that it keeps from starting (limits.c), and a list
+ * of those whose submit is not flushed yet.  Memory is bounded by
+ * gtf.queue_memory: when it is full, the later half of the longest heap is
+ * dropped and left to a later scan of the table, so a backlog never pushes
+ * out the tasks of somebody else.  Until that scan, tasks that would come
+ * after the dropped ones of their heap are not taken in either, and while
+ * that scan goes on, none of those is handed out, so the order stays right.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef GTF_QUEUE_H
 #define GTF_QUEUE_H
 
+#include "lib/ilist.h"
+
 #include "shmem.h"
+
+/* A binary heap of references, in the order of starting or by due time. */
+typedef struct RefHeap
+{
+	dlist_node	node;			/* in the list of all heaps */
+	bool		by_due;
+	GtfTaskRef *refs;
+	int			count;
+	int			size;
+
+	/* What comes after the cutoff is in the table only. */
+	bool		dropped;
+	GtfTaskRef	cutoff;
+	int			low;			/* read it again when so few are left */
+
+	/* While it is read again, nothing beyond this may start. */
+	bool		held;
+	GtfTaskRef	held_beyond;
+} RefHeap;
 
 /* Waiting tasks of one owner, and what the pool knows of that owner. */
 typedef struct OwnerQueue
 {
 	Oid			owner;			/* hash key */
-	GtfTaskRef *refs;			/* binary heap in the order of starting */
-	int			count;
-	int			size;
+	RefHeap		ready;
 	int			lane;			/* -1 = none */
 	int			start_failures; /* executors in a row that did not start */
 	TimestampTz start_not_before;	/* 0 = at once */
@@ -69,12 +89,15 @@ extern int	gtf_queue_take_expired(TimestampTz now, GtfTaskRef *refs, int max);
 
 extern int	gtf_queue_count(void);	/* all kinds */
 
-/* Were tasks dropped, and is there room to read them again? */
-extern bool gtf_queue_wants_scan(void);
+/*
+ * Were tasks dropped, and is it time to read them again?  If that has to wait
+ * a little, *at says how long, else it is 0.
+ */
+extern bool gtf_queue_wants_scan(TimestampTz now, TimestampTz *at);
 
 /* A scan starts, of the whole table or of a part that is not waited for. */
 extern void gtf_queue_scan_starts(bool whole);
-extern void gtf_queue_scan_ends(void);
+extern void gtf_queue_scan_ends(TimestampTz now);
 
 /*
  * Ids that a scan shall not take in again: at its begin all in memory; who
@@ -89,9 +112,21 @@ extern void gtf_queue_known_end(void);
 
 extern OwnerQueue *gtf_queue_owner(Oid owner);	/* makes one */
 extern OwnerQueue **gtf_queue_owners(int *n);	/* all, palloc'd */
-extern bool gtf_queue_peek(OwnerQueue *queue, GtfTaskRef *ref);
+extern bool gtf_queue_peek(const OwnerQueue *queue, GtfTaskRef *ref);
 extern void gtf_queue_pop(OwnerQueue *queue);
 extern void gtf_queue_push(OwnerQueue *queue, const GtfTaskRef *ref);
-extern void gtf_queue_drop_owner(OwnerQueue *queue);	/* empty ones only */
+
+/* Forget an owner without tasks, unless some are in the table only. */
+extern void gtf_queue_drop_owner(OwnerQueue *queue);
+
+/*
+ * Other heaps, which count as well: init and done (when empty) by whoever
+ * has the memory of the heap itself.
+ */
+extern void gtf_queue_heap_init(RefHeap *heap, bool by_due);
+extern void gtf_queue_heap_done(RefHeap *heap);
+extern void gtf_queue_heap_push(RefHeap *heap, const GtfTaskRef *ref);
+extern bool gtf_queue_heap_peek(const RefHeap *heap, GtfTaskRef *ref);
+extern void gtf_queue_heap_pop(RefHeap *heap);
 
 #endif							/* GTF_QUEUE_H */

@@ -105,13 +105,13 @@ gtf_id_compare(const pg_uuid_t *a, const pg_uuid_t *b)
 	return memcmp(a->data, b->data, UUID_LEN);
 }
 
-/* Canonical text of an id, in a static buffer of one of four slots. */
 /* -1, 0 or 1, as intervals compare with no time at all. */
 extern int	gtf_interval_sign(const Interval *interval);
 
 /* Length in bytes of the text form, which users can measure. */
 extern int	gtf_jsonb_text_length(const Jsonb *jsonb);
 
+/* Canonical text of an id, in a static buffer of one of four slots. */
 extern const char *gtf_id_text(const pg_uuid_t *id);
 
 /*

@@ -138,5 +138,22 @@ until_log($node, qr/\[\d+\] LOG:  Grand total: /, $offset);
 my ($known) = slurp_file($node->logfile, $offset) =~ /gtf known tasks: (\d+) total/;
 cmp_ok($known // 0, '<', 200_000, 'without remembering all it has met');
 
+# somebody else's backlog is not in the way: what is dropped for want of memory
+# is the backlog's
+$node->safe_psql(
+	'postgres', q{
+	TRUNCATE gtf.tasks, gtf.outcomes;
+	CREATE ROLE other LOGIN;
+	CREATE FUNCTION nap() RETURNS void LANGUAGE plpgsql AS $$BEGIN
+		PERFORM pg_sleep(0.01);
+	END$$;
+	SELECT gtf_register_task('nap', 'nap()');
+	SELECT count(gtf_submit('nap')) FROM generate_series(1, 5000)});
+my $theirs =
+  $node->safe_psql('postgres', q{SET ROLE other; SELECT gtf_submit('nap')});
+until_true($node, qq{SELECT gtf_status('$theirs') = 'success'});
+cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM gtf.task_info WHERE status = 'pending'}),
+	'>', 2500, 'who comes after a large backlog of another role is served before its end');
+
 $node->stop;
 done_testing();
