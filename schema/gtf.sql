@@ -115,6 +115,20 @@ CREATE TABLE gtf.keys (
 	CONSTRAINT keys_pkey PRIMARY KEY (dedup_key)
 ) USING heap WITH (fillfactor = 70);
 
+-- Who wants the outcome of a shared task.  Tasks of other scopes have no rows
+-- here: their owner and app_user are their only subscriber.  Rows of roles that
+-- are dropped go.
+CREATE TABLE gtf.task_subscribers (
+	task_id uuid NOT NULL,
+	role oid NOT NULL,
+	app_user text COLLATE "C" NOT NULL,
+	subscribed_at timestamptz NOT NULL,
+	CONSTRAINT task_subscribers_pkey PRIMARY KEY (task_id, role, app_user)
+) USING heap;
+
+-- for roles that are dropped
+CREATE INDEX task_subscribers_role ON gtf.task_subscribers (role);
+
 -- Requests to abort attempts that were running, until these have ended.
 CREATE TABLE gtf.abort_requests (
 	task_id uuid NOT NULL,
@@ -346,17 +360,21 @@ AS 'MODULE_PATHNAME', 'gtf_current_state';
 
 -- Restricted, lest parallel workers sort all tasks for the first page of a
 -- list while the table has no statistics.
-CREATE FUNCTION gtf._visible(owner oid, app_user text, scope "char")
+CREATE FUNCTION gtf._visible(id uuid, scope "char", owner oid, app_user text)
 RETURNS boolean LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'gtf_visible';
 
-CREATE FUNCTION gtf._own(owner oid, app_user text)
-RETURNS boolean LANGUAGE C STABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'gtf_own';
+CREATE FUNCTION gtf._is_subscribed(id uuid, scope "char", owner oid, app_user text)
+RETURNS boolean LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'gtf_subscribed';
 
-CREATE FUNCTION gtf._is_admin()
-RETURNS boolean LANGUAGE C STABLE PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'gtf_caller_is_admin';
+CREATE FUNCTION gtf._subscriber_count(id uuid, scope "char")
+RETURNS int LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'gtf_subscriber_count';
+
+CREATE FUNCTION gtf._administers(owner oid)
+RETURNS boolean LANGUAGE C STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'gtf_caller_administers';
 
 CREATE FUNCTION gtf._sees_stack_traces()
 RETURNS boolean LANGUAGE C STABLE PARALLEL SAFE
@@ -425,8 +443,8 @@ SELECT
 	coalesce(s.ended_at, s.read_at) - s.started_at AS duration,
 	coalesce(s.started_at - greatest(t.created_at, t.run_at), s.read_at - s.ready_since) AS queue_time,
 	s.wait_reason,
-	1 AS subscriber_count,
-	gtf._own(t.owner, t.app_user) AS is_subscribed,
+	gtf._subscriber_count(t.id, t.scope) AS subscriber_count,
+	gtf._is_subscribed(t.id, t.scope, t.owner, t.app_user) AS is_subscribed,
 	s.is_abortable,
 	s.timeout_exceeded OR coalesce(coalesce(s.ended_at, s.read_at) - s.started_at > d.timeout, false) AS timeout_exceeded,
 	'async'::text AS execution_mode,
@@ -434,9 +452,9 @@ SELECT
 	s.error_message,
 	s.exception_type,
 	d.stack_trace,
-	d.can_cancel,
-	CASE WHEN d.can_cancel THEN 'abort' END AS cancel_action,
-	s.ended_at IS NULL AND gtf._is_admin() AS can_force,
+	d.cancel_action IS NOT NULL AS can_cancel,
+	d.cancel_action,
+	s.ended_at IS NULL AND gtf._administers(t.owner) AS can_force,
 	'{}'::uuid[] AS depends_on,
 	jsonb_strip_nulls(jsonb_build_object(
 		'execution_mode', 'async',
@@ -471,8 +489,13 @@ FROM gtf.tasks t
 		SELECT nullif(coalesce(t.timeout, v.timeout), '0') AS timeout,
 			gtf._progress_percent(s.progress_kind, s.progress_current, s.progress_total, s.progress_fraction) AS percent,
 			CASE WHEN gtf._sees_stack_traces() THEN s.stack_trace END AS stack_trace,
-			s.status IN ('pending', 'aborting') OR (s.status = 'in_progress' AND s.is_abortable) AS can_cancel) d
-WHERE gtf._visible(t.owner, t.app_user, t.scope)
+			CASE
+				WHEN s.ended_at IS NOT NULL THEN NULL
+				WHEN t.scope = 's' AND gtf._subscriber_count(t.id, t.scope) > 1 THEN
+					CASE WHEN gtf._is_subscribed(t.id, t.scope, t.owner, t.app_user) THEN 'unsubscribe' END
+				WHEN s.status <> 'in_progress' OR s.is_abortable THEN 'abort'
+			END AS cancel_action) d
+WHERE gtf._visible(t.id, t.scope, t.owner, t.app_user)
 ORDER BY t.id DESC;
 
 CREATE VIEW gtf.task_attempts WITH (security_barrier) AS
@@ -490,7 +513,18 @@ FROM gtf.outcomes o
 WHERE o.status <> 's'
 	-- what was cancelled or refused before it started was no attempt
 	AND (o.started_at IS NOT NULL OR o.status = 'l')
-	AND gtf._visible(t.owner, t.app_user, t.scope);
+	AND gtf._visible(t.id, t.scope, t.owner, t.app_user);
+
+CREATE VIEW gtf.task_subscribers_info WITH (security_barrier) AS
+SELECT
+	t.id AS task_id,
+	coalesce(s.role, t.owner)::regrole AS role,
+	coalesce(s.app_user, t.app_user) AS app_user,
+	coalesce(s.subscribed_at, t.created_at) AS subscribed_at
+FROM gtf.tasks t
+	LEFT JOIN gtf.task_subscribers s ON t.scope = 's' AND s.task_id = t.id
+WHERE (t.scope <> 's' OR s.task_id IS NOT NULL)
+	AND gtf._visible(t.id, t.scope, t.owner, t.app_user);
 
 CREATE VIEW gtf.task_types AS
 SELECT
@@ -577,7 +611,7 @@ SELECT name,
 	value
 FROM gtf._stats();
 
-GRANT SELECT ON gtf.task_info, gtf.task_attempts, gtf.task_types, gtf.workers, gtf.queues, gtf.stats TO PUBLIC;
+GRANT SELECT ON gtf.task_info, gtf.task_subscribers_info, gtf.task_attempts, gtf.task_types, gtf.workers, gtf.queues, gtf.stats TO PUBLIC;
 
 CREATE FUNCTION @extschema@.gtf_status(task_id uuid)
 RETURNS text LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
@@ -588,6 +622,12 @@ CREATE FUNCTION @extschema@.gtf_get_task(task_id uuid)
 RETURNS SETOF gtf.task_info LANGUAGE sql VOLATILE STRICT PARALLEL RESTRICTED ROWS 1
 BEGIN ATOMIC
 	SELECT * FROM gtf.task_info i WHERE i.id = gtf_get_task.task_id;
+END;
+
+CREATE FUNCTION @extschema@.gtf_subscribers(task_id uuid)
+RETURNS SETOF gtf.task_subscribers_info LANGUAGE sql VOLATILE STRICT PARALLEL RESTRICTED ROWS 1
+BEGIN ATOMIC
+	SELECT * FROM gtf.task_subscribers_info i WHERE i.task_id = gtf_subscribers.task_id ORDER BY i.subscribed_at, i.role, i.app_user;
 END;
 
 CREATE FUNCTION @extschema@.gtf_result(task_id uuid)
@@ -634,7 +674,7 @@ WHERE r.oid = 10;
 SELECT setval('gtf.task_type_version_seq', 1);
 
 -- Administrators may read the tables, and the database's owner dump them.
-GRANT SELECT ON gtf.tasks, gtf.outcomes, gtf.live, gtf.keys, gtf.abort_requests, gtf.state, gtf.adopted, gtf.clean, gtf.task_type_versions
+GRANT SELECT ON gtf.tasks, gtf.outcomes, gtf.live, gtf.keys, gtf.task_subscribers, gtf.abort_requests, gtf.state, gtf.adopted, gtf.clean, gtf.task_type_versions
 	TO pg_database_owner;
 GRANT SELECT ON SEQUENCE gtf.task_type_version_seq TO pg_database_owner;
 
@@ -642,6 +682,8 @@ SELECT pg_extension_config_dump('gtf.tasks', '');
 SELECT pg_extension_config_dump('gtf.outcomes', '');
 SELECT pg_extension_config_dump('gtf.live', '');
 SELECT pg_extension_config_dump('gtf.keys', '');
+-- roles are OIDs, as in gtf.tasks
+SELECT pg_extension_config_dump('gtf.task_subscribers', '');
 SELECT pg_extension_config_dump('gtf.abort_requests', '');
 SELECT pg_extension_config_dump('gtf.state', '');
 SELECT pg_extension_config_dump('gtf.adopted', '');
@@ -652,6 +694,7 @@ COMMENT ON TABLE gtf.tasks IS 'tasks as submitted; read gtf.task_info';
 COMMENT ON TABLE gtf.outcomes IS 'how attempts ended; read gtf.task_info and gtf.task_attempts';
 COMMENT ON TABLE gtf.live IS 'attempts that run long or wait for another try; read gtf.task_info';
 COMMENT ON TABLE gtf.keys IS 'the task that was submitted last under each key';
+COMMENT ON TABLE gtf.task_subscribers IS 'who wants the outcome of a shared task; read gtf.task_subscribers_info';
 COMMENT ON TABLE gtf.abort_requests IS 'requests to abort that the running attempt has not followed yet';
 COMMENT ON TABLE gtf.task_type_versions IS 'task types and their former versions; read gtf.task_types';
 COMMENT ON TABLE gtf.state IS 'the server and database that these tables were written in';
@@ -659,6 +702,7 @@ COMMENT ON TABLE gtf.clean IS 'has a row unless the server has crashed since';
 COMMENT ON TABLE gtf.adopted IS 'the server and database that may run these tasks';
 
 COMMENT ON VIEW gtf.task_info IS 'the tasks that the current user may see, in their current state, newest first';
+COMMENT ON VIEW gtf.task_subscribers_info IS 'subscribers of the tasks that the current user may see';
 COMMENT ON VIEW gtf.task_attempts IS 'attempts without success of the tasks that the current user may see';
 COMMENT ON VIEW gtf.task_types IS 'registered task types';
 COMMENT ON VIEW gtf.workers IS 'background workers of gtf that serve the current database';
@@ -667,9 +711,10 @@ COMMENT ON VIEW gtf.stats IS 'cumulative counters of the current database since 
 
 COMMENT ON TYPE gtf._task_state IS 'internal: the state of a task';
 COMMENT ON FUNCTION gtf._current_state IS 'internal: the current state of a task that the current user may see';
-COMMENT ON FUNCTION gtf._visible IS 'internal: may the current user see tasks of this principal';
-COMMENT ON FUNCTION gtf._own IS 'internal: is the current user this principal';
-COMMENT ON FUNCTION gtf._is_admin IS 'internal: is the current user an administrator';
+COMMENT ON FUNCTION gtf._visible IS 'internal: may the current user see this task';
+COMMENT ON FUNCTION gtf._is_subscribed IS 'internal: is the current user a subscriber of this task';
+COMMENT ON FUNCTION gtf._subscriber_count IS 'internal: number of subscribers of a task';
+COMMENT ON FUNCTION gtf._administers IS 'internal: is the current user an administrator for tasks of this owner';
 COMMENT ON FUNCTION gtf._sees_stack_traces IS 'internal: may the current user see where a task raised its error';
 COMMENT ON FUNCTION gtf._status_text IS 'internal: name of a status';
 COMMENT ON FUNCTION gtf._scope_text IS 'internal: name of a scope';
@@ -688,7 +733,7 @@ COMMENT ON FUNCTION @extschema@.gtf_submit_sql IS 'submit one SQL command as a t
 COMMENT ON PROCEDURE @extschema@.gtf_wait IS 'wait until a task has ended';
 COMMENT ON PROCEDURE @extschema@.gtf_wait_any IS 'wait until one of some tasks has ended';
 COMMENT ON PROCEDURE @extschema@.gtf_wait_all IS 'wait until all of some tasks have ended';
-COMMENT ON FUNCTION @extschema@.gtf_cancel(uuid, boolean) IS 'cancel a task; returns aborted';
+COMMENT ON FUNCTION @extschema@.gtf_cancel(uuid, boolean) IS 'cancel a task, or leave it to its other subscribers; returns aborted or unsubscribed';
 COMMENT ON FUNCTION @extschema@.gtf_cancel(text, boolean) IS 'the same for an id that is written as a literal';
 COMMENT ON FUNCTION @extschema@.gtf_cancel(uuid[], boolean) IS 'cancel tasks, each by itself; an error is its outcome';
 COMMENT ON FUNCTION @extschema@.gtf_revoke IS 'cancel a task as an administrator, if need be by ending its statement or its executor; returns the new status';
@@ -703,6 +748,7 @@ COMMENT ON PROCEDURE @extschema@.gtf_prune IS 'remove tasks that ended longer ag
 COMMENT ON FUNCTION @extschema@.gtf_adopt IS 'let the tasks of a copied database run here';
 COMMENT ON FUNCTION @extschema@.gtf_status IS 'current status of a task, NULL if it is not visible';
 COMMENT ON FUNCTION @extschema@.gtf_get_task IS 'the row of gtf.task_info of a task, none if it is not visible';
+COMMENT ON FUNCTION @extschema@.gtf_subscribers IS 'the subscribers of a task, no row if it is not visible';
 COMMENT ON FUNCTION @extschema@.gtf_result IS 'status, result and error of a task, no row if it is not visible';
 COMMENT ON FUNCTION @extschema@.gtf_task_id IS 'id of the running task, NULL outside a task';
 COMMENT ON FUNCTION @extschema@.gtf_context IS 'the running task';

@@ -158,8 +158,9 @@ SELECT gtf_status(:'running'), gtf_status(:'supers'), gtf_status('01900000-0000-
 SELECT count(*) FROM gtf_get_task(:'running');
 SELECT count(*) FROM gtf_result(:'running');
 SELECT s IS NULL AS nothing FROM gtf._current_state(:'running') s;
-SELECT gtf._visible('regress_gtf_alice'::regrole, '', 'p'), gtf._visible('regress_gtf_bob'::regrole, '', 'p'),
-       gtf._visible('regress_gtf_bob'::regrole, 'x', 'p'), gtf._visible('regress_gtf_bob'::regrole, '', 'y');
+SELECT gtf._visible(:'running', 'p', 'regress_gtf_alice'::regrole, '') AS of_alice, gtf._visible(:'running', 'p', 'regress_gtf_bob'::regrole, '') AS of_bob,
+       gtf._visible(:'running', 'p', 'regress_gtf_bob'::regrole, 'x') AS of_x, gtf._visible(:'running', 'y', 'regress_gtf_bob'::regrole, '') AS system,
+       gtf._visible(:'running', 's', 'regress_gtf_bob'::regrole, '') AS shared, gtf._subscriber_count(:'running', 's') AS subscribers;
 SELECT * FROM gtf._running();
 SELECT * FROM gtf.tasks;
 SELECT * FROM gtf.outcomes;

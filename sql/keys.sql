@@ -88,7 +88,6 @@ SELECT gtf_submit('keyed', '{}', '');
 SELECT gtf_submit_many('keyed', array_fill('{}'::jsonb, ARRAY[2]), ARRAY['x']);
 SELECT gtf_submit_many('keyed', array_fill('{}'::jsonb, ARRAY[1]), ARRAY['']);
 SELECT gtf_submit('keyed', '{"m": 1}', 'a');
-SELECT gtf_submit('keyed', '{}', 'a', scope => 'shared');
 SET ROLE regress_gtf_keys;
 SELECT gtf_submit('keyed', '{}', 'a', scope => 'system');
 SELECT gtf_submit('for_all', '{}', 'a');

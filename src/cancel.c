@@ -14,6 +14,9 @@
  * attempt have moved on by then, the dispatcher resolves the row: it aborts
  * what is pending again and drops the request when the task has ended.
  *
+ * Who leaves a shared task that others want goes without any of that: his row
+ * of gtf.task_subscribers is deleted.
+ *
  * The task's lock makes cancels, retries and joins of one task go one after
  * the other; executors and the dispatcher never take it.
  *
@@ -38,6 +41,7 @@
 #include "finish.h"
 #include "locks.h"
 #include "safepoint.h"
+#include "settings.h"
 #include "shmem.h"
 #include "store.h"
 #include "visible.h"
@@ -78,6 +82,15 @@ find_cleaner(const pg_uuid_t *id, GtfSlotInfo *slot)
 		}
 	}
 	return false;
+}
+
+static void
+error_ended(const pg_uuid_t *id, GtfStatus status)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("task \"%s\" has already ended", gtf_id_text(id)),
+			 errdetail("Its status is %s.", gtf_status_text(status))));
 }
 
 /*
@@ -146,10 +159,7 @@ cancel_task(const pg_uuid_t *id, GtfForce force)
 
 		last = gtf_store_outcome_head(id, NULL);
 		if (last && gtf_status_is_final(last->status))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("task \"%s\" has already ended", gtf_id_text(id)),
-					 errdetail("Its status is %s.", gtf_status_text(last->status))));
+			error_ended(id, last->status);
 		if (gtf_store_request_get(id, &request))
 			return GTF_ABORTING;
 
@@ -172,37 +182,90 @@ cancel_task(const pg_uuid_t *id, GtfForce force)
 	}
 }
 
-/* Who may cancel this task, and how?  ERROR P0002, 42501. */
+/* ERROR 42501 unless the caller may stop the task for all. */
 static void
-check_rights(const pg_uuid_t *id, bool force)
+check_force(const GtfTask *task)
+{
+	if (!gtf_is_admin(GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("only an administrator can force a cancel"),
+				 errdetail("Administrators are superusers and the members of role \"%s\" (gtf.admin_role).",
+						   gtf_admin_role)));
+	/* visible to who has joined it */
+	if (!gtf_may_administer(task->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("only a superuser can force a cancel of a superuser's task")));
+}
+
+/* Does the caller of a cancel leave the task to others?  ERROR 42501. */
+static bool
+leaves(const GtfTask *task)
+{
+	if (task->scope != GTF_SCOPE_SHARED ||
+		gtf_store_subscriber_count(&task->id, 2) < 2)
+		return false;
+	if (!gtf_is_subscribed(&task->id, task->scope, task->owner, task->app_user))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("not subscribed to shared task \"%s\"",
+						gtf_id_text(&task->id)),
+				 errdetail("It has subscribers who want its outcome."),
+				 errhint("Use force => true to abort it for all of them.")));
+	return true;
+}
+
+/* The table of the rules is in docs/sql-reference.md. */
+static const char *
+cancel(const pg_uuid_t *id, bool force)
 {
 	GtfTask    *task = gtf_visible_task(id);
+	GtfSlotInfo slot;
 
 	if (task == NULL)
 		gtf_error_no_task(id);
-	if (force && !gtf_is_admin(GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("only an administrator can force a cancel")));
-	pfree(task);
+	(void) GetCurrentTransactionId();
+	gtf_lock_task(id);
+
+	/* there has been time to leave it, or to remove it */
+	task = gtf_visible_task(id);
+	if (task == NULL)
+		gtf_error_no_task(id);
+
+	/* that it has ended is said first; one in a slot has not */
+	if (!gtf_slot_find(id, &slot))
+	{
+		GtfOutcome *last = gtf_store_outcome_head(id, NULL);
+
+		if (last && gtf_status_is_final(last->status))
+			error_ended(id, last->status);
+	}
+	if (force)
+		check_force(task);
+	else if (leaves(task))
+	{
+		(void) gtf_store_subscriber_delete(id, GetUserId(), gtf_app_user);
+		return "unsubscribed";
+	}
+	(void) cancel_task(id, GTF_FORCE_NONE);
+	return "aborted";
 }
 
 /*
  * gtf_cancel(task_id, force) RETURNS text
  *
- * Returns "aborted".  ERROR P0002 if the caller does not see the task, 55000
- * if it has ended or is running and cannot be aborted, 42501 if force is
- * asked for by others than administrators.
+ * Returns "aborted" or "unsubscribed".  ERROR P0002 if the caller does not
+ * see the task, 55000 if it has ended or is running and cannot be aborted,
+ * 42501 if force is asked for by others than administrators, or missing where
+ * an administrator would abort a task that others want.
  */
 Datum
 gtf_cancel(PG_FUNCTION_ARGS)
 {
-	pg_uuid_t  *id = PG_GETARG_UUID_P(0);
-
 	check_call("gtf_cancel()");
-	check_rights(id, PG_GETARG_BOOL(1));
-	(void) cancel_task(id, GTF_FORCE_NONE);
-	PG_RETURN_TEXT_P(cstring_to_text("aborted"));
+	PG_RETURN_TEXT_P(cstring_to_text(cancel(PG_GETARG_UUID_P(0),
+											PG_GETARG_BOOL(1))));
 }
 
 /*
@@ -276,9 +339,7 @@ gtf_cancel_many(PG_FUNCTION_ARGS)
 		MemoryContextSwitchTo(context);
 		PG_TRY();
 		{
-			check_rights(DatumGetUUIDP(ids[i]), force);
-			(void) cancel_task(DatumGetUUIDP(ids[i]), GTF_FORCE_NONE);
-			outcome = "aborted";
+			outcome = unconstify(char *, cancel(DatumGetUUIDP(ids[i]), force));
 			ReleaseCurrentSubTransaction();
 		}
 		PG_CATCH();
@@ -332,6 +393,7 @@ gtf_revoke(PG_FUNCTION_ARGS)
 	bool		terminate = PG_GETARG_BOOL(1);
 	char	   *signal = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	GtfForce	force = GTF_FORCE_NONE;
+	GtfTask    *task;
 
 	check_call("gtf_revoke()");
 	gtf_require_admin();
@@ -344,7 +406,10 @@ gtf_revoke(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unsupported signal: \"%s\"", signal),
 				 errhint("Use SIGINT to cancel the statement or SIGTERM to end the executor.")));
-	check_rights(id, true);
+	task = gtf_visible_task(id);
+	if (task == NULL)
+		gtf_error_no_task(id);
+	check_force(task);
 	PG_RETURN_TEXT_P(cstring_to_text(gtf_status_text(cancel_task(id,
 																 terminate ? force : GTF_FORCE_NONE))));
 }

@@ -54,8 +54,9 @@ PG_FUNCTION_INFO_V1(gtf_status);
 PG_FUNCTION_INFO_V1(gtf_result);
 PG_FUNCTION_INFO_V1(gtf_current_state);
 PG_FUNCTION_INFO_V1(gtf_visible);
-PG_FUNCTION_INFO_V1(gtf_own);
-PG_FUNCTION_INFO_V1(gtf_caller_is_admin);
+PG_FUNCTION_INFO_V1(gtf_subscribed);
+PG_FUNCTION_INFO_V1(gtf_subscriber_count);
+PG_FUNCTION_INFO_V1(gtf_caller_administers);
 PG_FUNCTION_INFO_V1(gtf_sees_stack_traces);
 PG_FUNCTION_INFO_V1(gtf_status_name);
 PG_FUNCTION_INFO_V1(gtf_scope_name);
@@ -388,28 +389,45 @@ gtf_current_state(PG_FUNCTION_ARGS)
 
 /* ---- who sees what, for the views ---- */
 
-/* gtf._visible(owner oid, app_user text, scope "char") RETURNS boolean */
+/* gtf._visible(id uuid, scope "char", owner oid, app_user text) RETURNS boolean */
 Datum
 gtf_visible(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(gtf_may_see(PG_GETARG_OID(0),
-							   text_to_cstring(PG_GETARG_TEXT_PP(1)),
-							   PG_GETARG_CHAR(2)));
+	PG_RETURN_BOOL(gtf_may_see(PG_GETARG_UUID_P(0), PG_GETARG_CHAR(1),
+							   PG_GETARG_OID(2),
+							   text_to_cstring(PG_GETARG_TEXT_PP(3))));
 }
 
-/* gtf._own(owner oid, app_user text) RETURNS boolean */
+/* gtf._is_subscribed(id uuid, scope "char", owner oid, app_user text) RETURNS boolean */
 Datum
-gtf_own(PG_FUNCTION_ARGS)
+gtf_subscribed(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(gtf_is_principal(PG_GETARG_OID(0),
-									text_to_cstring(PG_GETARG_TEXT_PP(1))));
+	PG_RETURN_BOOL(gtf_is_subscribed(PG_GETARG_UUID_P(0), PG_GETARG_CHAR(1),
+									 PG_GETARG_OID(2),
+									 text_to_cstring(PG_GETARG_TEXT_PP(3))));
 }
 
-/* gtf._is_admin() RETURNS boolean */
+/*
+ * gtf._subscriber_count(id uuid, scope "char") RETURNS int: NULL if the task
+ * is shared and not visible
+ */
 Datum
-gtf_caller_is_admin(PG_FUNCTION_ARGS)
+gtf_subscriber_count(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(gtf_is_admin(GetUserId()));
+	pg_uuid_t  *id = PG_GETARG_UUID_P(0);
+
+	if (PG_GETARG_CHAR(1) != GTF_SCOPE_SHARED)
+		PG_RETURN_INT32(1);
+	if (gtf_visible_task(id) == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_INT32(gtf_store_subscriber_count(id, GTF_SUBSCRIBERS_ALL));
+}
+
+/* gtf._administers(owner oid) RETURNS boolean */
+Datum
+gtf_caller_administers(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(gtf_may_administer(PG_GETARG_OID(0)));
 }
 
 /* gtf._sees_stack_traces() RETURNS boolean */

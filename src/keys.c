@@ -15,6 +15,11 @@
  * cancel, a retry, a removal, the end of a task.  Nobody here holds anything
  * that an executor needs.
  *
+ * A shared task is joined under its lock, because its last subscriber may be
+ * leaving, which ends it.  Who is a subscriber already needs no lock, and who
+ * submits a new task does not either: others cannot see it before the commit.
+ * So many new keys in a transaction need no room in the lock table.
+ *
  * gtf_retry() makes an ended task active again, so it takes the row lock, too,
  * and keeps it; who waits for the row looks at its task again afterwards.
  *
@@ -30,7 +35,10 @@
 
 #include "errors.h"
 #include "keys.h"
+#include "locks.h"
 #include "shmem.h"
+
+#define MAX_APP_USER 1024		/* bytes that fit into an index */
 
 StaticAssertDecl(GTF_KEY_LEN == PG_SHA256_DIGEST_LENGTH, "keys are SHA-256");
 
@@ -43,22 +51,25 @@ append(StringInfo buf, const char *part)
 	appendBinaryStringInfo(buf, part, len);
 }
 
-/* Who shares a key: private tasks of a principal, all system tasks. */
+/*
+ * Who shares a key: private tasks of a principal, all system tasks, all shared
+ * tasks if the type says so, those of a role if only the call did.
+ */
 static void
-hash_key(const GtfTask *task, const char *type_name, uint8 *key)
+hash_key(const GtfTask *task, const GtfType *type, uint8 *key)
 {
 	StringInfoData buf;
 	pg_cryptohash_ctx *ctx;
 
 	initStringInfo(&buf);
 	appendStringInfoChar(&buf, task->scope);
-	append(&buf, type_name);
+	append(&buf, type->name);
 	append(&buf, task->task_key);
-	if (task->scope == GTF_SCOPE_PRIVATE)
-	{
+	if (task->scope == GTF_SCOPE_PRIVATE ||
+		(task->scope == GTF_SCOPE_SHARED && type->scope != GTF_SCOPE_SHARED))
 		appendBinaryStringInfo(&buf, (const char *) &task->owner, sizeof(Oid));
+	if (task->scope == GTF_SCOPE_PRIVATE)
 		append(&buf, task->app_user);
-	}
 	ctx = pg_cryptohash_create(PG_SHA256);
 	if (pg_cryptohash_init(ctx) < 0 ||
 		pg_cryptohash_update(ctx, (const uint8 *) buf.data, buf.len) < 0 ||
@@ -132,14 +143,47 @@ claim(const uint8 *key, const pg_uuid_t *id, pg_uuid_t *holder)
 	}
 }
 
+void
+gtf_subscribe(const pg_uuid_t *id, Oid role, const char *app_user)
+{
+	if (strlen(app_user) > MAX_APP_USER)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("gtf.app_user is too long for a shared task"),
+				 errdetail("It can have %d bytes.", MAX_APP_USER)));
+	gtf_store_subscriber_put(id, role, app_user);
+}
+
+/*
+ * Subscribe the submitter of a task to the one that has its key; false if that
+ * one is not active any more.
+ */
+static bool
+join(const pg_uuid_t *holder, const GtfTask *task)
+{
+	TransactionId xid;
+
+	if (gtf_store_subscribed_for_good(holder, task->owner, task->app_user))
+		return true;
+	gtf_lock_task(holder);
+	if (state_of(holder, &xid) != GTF_KEY_HELD)
+		return false;
+	if (!gtf_store_subscribed(holder, task->owner, task->app_user))
+		gtf_subscribe(holder, task->owner, task->app_user);
+	return true;
+}
+
 bool
-gtf_key_claim(GtfTask *task, const char *type_name, pg_uuid_t *holder)
+gtf_key_claim(GtfTask *task, const GtfType *type, pg_uuid_t *holder)
 {
 	uint8		key[GTF_KEY_LEN];
 	GtfKeyState state;
 
-	hash_key(task, type_name, key);
-	state = claim(key, &task->id, holder);
+	hash_key(task, type, key);
+	do
+		state = claim(key, &task->id, holder);
+	while (state == GTF_KEY_HELD && task->scope == GTF_SCOPE_SHARED &&
+		   !join(holder, task));
 	task->has_after = state == GTF_KEY_RELEASED;
 	if (task->has_after)
 		task->after_id = *holder;
@@ -147,13 +191,13 @@ gtf_key_claim(GtfTask *task, const char *type_name, pg_uuid_t *holder)
 }
 
 void
-gtf_key_reclaim(GtfTask *task, const char *type_name)
+gtf_key_reclaim(GtfTask *task, const GtfType *type)
 {
 	uint8		key[GTF_KEY_LEN];
 	pg_uuid_t	holder;
 	GtfKeyState state;
 
-	hash_key(task, type_name, key);
+	hash_key(task, type, key);
 	for (;;)
 	{
 		TransactionId xid;
@@ -188,10 +232,10 @@ gtf_key_reclaim(GtfTask *task, const char *type_name)
 }
 
 void
-gtf_key_forget(const GtfTask *task, const char *type_name)
+gtf_key_forget(const GtfTask *task, const GtfType *type)
 {
 	uint8		key[GTF_KEY_LEN];
 
-	hash_key(task, type_name, key);
+	hash_key(task, type, key);
 	gtf_store_key_remove(key, &task->id);
 }

@@ -53,7 +53,7 @@ remove_batch(const GtfEnded *ended, int n, TimestampTz before)
 			continue;
 		removed++;
 		if (task && task->task_key)
-			gtf_key_forget(task, gtf_type_by_version(task->type_version, false)->name);
+			gtf_key_forget(task, gtf_type_by_version(task->type_version, false));
 	}
 	PopActiveSnapshot();
 	gtf_procedure_commit();

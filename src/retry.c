@@ -74,7 +74,7 @@ gtf_retry(PG_FUNCTION_ARGS)
 				 errhint("Submit a new task to do the work again.")));
 
 	if (task->task_key)
-		gtf_key_reclaim(task, gtf_type_by_version(task->type_version, false)->name);
+		gtf_key_reclaim(task, gtf_type_by_version(task->type_version, false));
 	gtf_store_outcome_retried(id, last->attempt);
 	/* one that came too late is not for the next attempt */
 	(void) gtf_store_request_delete(id);

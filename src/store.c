@@ -214,14 +214,23 @@ void
 gtf_lookup_begin_key(StoreLookup *lookup, const char *table,
 					 const char *index, ScanKey key, Snapshot snapshot)
 {
+	gtf_lookup_begin_keys(lookup, table, index, key, 1, snapshot);
+}
+
+void
+gtf_lookup_begin_keys(StoreLookup *lookup, const char *table,
+					  const char *index, ScanKey keys, int nkeys,
+					  Snapshot snapshot)
+{
 	lookup->rel = try_table_open(gtf_store_relid(table), AccessShareLock);
 	/* dropped while we waited for the lock: say it by name */
 	if (lookup->rel == NULL)
 		lookup->rel = table_open(gtf_store_relid(table), AccessShareLock);
 	lookup->index = index_open(gtf_store_relid(index), AccessShareLock);
 	lookup->slot = table_slot_create(lookup->rel, NULL);
-	lookup->scan = gtf_index_beginscan(lookup->rel, lookup->index, snapshot, 1);
-	index_rescan(lookup->scan, key, 1, NULL, 0);
+	lookup->scan = gtf_index_beginscan(lookup->rel, lookup->index, snapshot,
+									   nkeys);
+	index_rescan(lookup->scan, keys, nkeys, NULL, 0);
 }
 
 bool

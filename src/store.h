@@ -159,6 +159,28 @@ extern void gtf_store_key_move(const uint8 *key, const pg_uuid_t *id);
 /* If the row is this task's and nobody is at it. */
 extern void gtf_store_key_remove(const uint8 *key, const pg_uuid_t *id);
 
+/* ---- gtf.task_subscribers: of shared tasks only ---- */
+#define GTF_SUBSCRIBERS_ALL PG_INT32_MAX
+
+extern bool gtf_store_subscribed(const pg_uuid_t *id, Oid role,
+								 const char *app_user);
+
+/* The same, and no other transaction is at it. */
+extern bool gtf_store_subscribed_for_good(const pg_uuid_t *id, Oid role,
+										  const char *app_user);
+
+/* How many, but it stops counting at max. */
+extern int	gtf_store_subscriber_count(const pg_uuid_t *id, int max);
+
+/*
+ * The caller holds the task's lock, or has just submitted the task; put: there
+ * is no such row.  delete: false if there is none.
+ */
+extern void gtf_store_subscriber_put(const pg_uuid_t *id, Oid role,
+									 const char *app_user);
+extern bool gtf_store_subscriber_delete(const pg_uuid_t *id, Oid role,
+										const char *app_user);
+
 /* ---- removing tasks ---- */
 typedef struct GtfEnded
 {

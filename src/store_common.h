@@ -61,6 +61,9 @@ extern void gtf_lookup_begin(StoreLookup *lookup, const char *table,
 extern void gtf_lookup_begin_key(StoreLookup *lookup, const char *table,
 								 const char *index, ScanKey key,
 								 Snapshot snapshot);
+extern void gtf_lookup_begin_keys(StoreLookup *lookup, const char *table,
+								  const char *index, ScanKey keys, int nkeys,
+								  Snapshot snapshot);
 extern bool gtf_lookup_next(StoreLookup *lookup, ScanDirection direction);
 extern void gtf_lookup_end(StoreLookup *lookup);
 

@@ -127,6 +127,7 @@ gtf_store_task_remove(const pg_uuid_t *id, TimestampTz before)
 	/* the row of the task first: who looks for an outcome has found that */
 	(void) delete_rows("tasks", "tasks_pkey", id);
 	(void) delete_rows("outcomes", "outcomes_pkey", id);
+	(void) delete_rows("task_subscribers", "task_subscribers_pkey", id);
 	gtf_store_live_delete(id);
 	(void) gtf_store_request_delete(id);
 	return true;

@@ -194,7 +194,11 @@ scope_for(const GtfType *type, const SubmitOptions *o)
 	if (o->scope)
 		scope = strcmp(o->scope, "private") == 0 ? GTF_SCOPE_PRIVATE :
 			strcmp(o->scope, "shared") == 0 ? GTF_SCOPE_SHARED : GTF_SCOPE_SYSTEM;
-	not_yet(scope == GTF_SCOPE_SHARED, "scope shared");
+	if (scope == GTF_SCOPE_SHARED && o->task_key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a shared task must have a task_key"),
+				 errhint("Who submits the same key joins the task.")));
 	if (scope == GTF_SCOPE_SYSTEM && !gtf_is_admin(GetUserId()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -220,7 +224,7 @@ put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
 	task.app_user = gtf_app_user;
 	task.scope = scope_for(type, o);
 	task.task_key = o->task_key;
-	if (task.task_key && !gtf_key_claim(&task, type->name, id))
+	if (task.task_key && !gtf_key_claim(&task, type, id))
 		return;
 
 	task.run_at = o->run_at > task.created_at ? o->run_at : 0;
@@ -240,6 +244,8 @@ put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
 	task.task_name = o->task_name;
 	task.args = args;
 	gtf_store_tasks_put(writer, &task);
+	if (task.scope == GTF_SCOPE_SHARED)
+		gtf_subscribe(&task.id, task.owner, task.app_user);
 
 	ref.id = task.id;
 	ref.due = task.run_at != 0 ? task.run_at : task.created_at;

@@ -3,10 +3,13 @@
  * visible.c
  *	  Which tasks the current user may see.
  *
- * A task is visible to its principal and to administrators.  Two exceptions:
- * system tasks are for administrators only, and tasks that superusers own are
- * hidden from administrators who are not superusers, because such a task has
- * more privileges than they have.
+ * A task is visible to its subscribers and to administrators.  The subscriber
+ * of a task that is not shared is its principal; only shared tasks need a
+ * look into gtf.task_subscribers.  Two exceptions: system tasks are for
+ * administrators only, and tasks that superusers own are hidden from
+ * administrators who are not superusers, because such a task has more
+ * privileges than they have.  A shared task of a superuser is nevertheless
+ * visible to who has joined it: the type allows that.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,14 +29,32 @@ gtf_is_principal(Oid owner, const char *app_user)
 }
 
 bool
-gtf_may_see(Oid owner, const char *app_user, char scope)
+gtf_is_subscribed(const pg_uuid_t *id, char scope, Oid owner,
+				  const char *app_user)
+{
+	if (scope != GTF_SCOPE_SHARED)
+		return gtf_is_principal(owner, app_user);
+	return gtf_store_subscribed(id, GetUserId(), gtf_app_user);
+}
+
+bool
+gtf_may_administer(Oid owner)
+{
+	return superuser() || (gtf_is_admin(GetUserId()) && !superuser_arg(owner));
+}
+
+bool
+gtf_may_see(const pg_uuid_t *id, char scope, Oid owner, const char *app_user)
 {
 	/* cheapest test first: this runs once per row of the views */
 	if (superuser())
 		return true;
-	if (scope != GTF_SCOPE_SYSTEM && gtf_is_principal(owner, app_user))
+	if (scope == GTF_SCOPE_PRIVATE && gtf_is_principal(owner, app_user))
 		return true;
-	return gtf_is_admin(GetUserId()) && !superuser_arg(owner);
+	if (gtf_may_administer(owner))
+		return true;
+	return scope == GTF_SCOPE_SHARED &&
+		gtf_is_subscribed(id, scope, owner, app_user);
 }
 
 GtfTask *
@@ -41,7 +62,7 @@ gtf_visible_task(const pg_uuid_t *id)
 {
 	GtfTask    *task = gtf_store_task_head(id);
 
-	if (task && !gtf_may_see(task->owner, task->app_user, task->scope))
+	if (task && !gtf_may_see(id, task->scope, task->owner, task->app_user))
 		return NULL;
 	return task;
 }

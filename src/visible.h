@@ -16,8 +16,19 @@
 /* Is the caller (current role, gtf.app_user) the principal of such a task? */
 extern bool gtf_is_principal(Oid owner, const char *app_user);
 
-/* May the caller see a task of this principal and scope? */
-extern bool gtf_may_see(Oid owner, const char *app_user, char scope);
+/* Is the caller a subscriber of the task, which is of this principal? */
+extern bool gtf_is_subscribed(const pg_uuid_t *id, char scope, Oid owner,
+							  const char *app_user);
+
+/* May the caller see the task, of this principal and scope? */
+extern bool gtf_may_see(const pg_uuid_t *id, char scope, Oid owner,
+						const char *app_user);
+
+/*
+ * Is the caller an administrator for tasks of this owner?  Those of superusers
+ * are for superusers.
+ */
+extern bool gtf_may_administer(Oid owner);
 
 /*
  * The task without its args, in the current memory context, if it is there
