@@ -126,8 +126,8 @@ CREATE TABLE gtf.task_subscribers (
 	CONSTRAINT task_subscribers_pkey PRIMARY KEY (task_id, role, app_user)
 ) USING heap;
 
--- for roles that are dropped
-CREATE INDEX task_subscribers_role ON gtf.task_subscribers (role);
+-- for lists, and for roles that are dropped
+CREATE INDEX task_subscribers_role ON gtf.task_subscribers (role, task_id);
 
 -- Requests to abort attempts that were running, until these have ended.
 CREATE TABLE gtf.abort_requests (
@@ -637,6 +637,58 @@ RETURNS TABLE (
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 1
 AS 'MODULE_PATHNAME', 'gtf_result';
 
+-- ---------------------------------------------------------------------------
+-- Lists and searches
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.gtf_parse_search(search text)
+RETURNS jsonb LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'gtf_parse_search';
+
+CREATE FUNCTION gtf._matches(
+	search text, states text[], attempt int, started_at timestamptz,
+	id uuid, task_type text, task_name text, status text, worker text, queue text,
+	args jsonb, result jsonb, error_message text, exception_type text, stack_trace text)
+RETURNS boolean LANGUAGE C IMMUTABLE PARALLEL SAFE COST 100
+AS 'MODULE_PATHNAME', 'gtf_matches';
+
+-- The search is parsed whether the task is there or not.
+CREATE FUNCTION @extschema@.gtf_task_matches(task_id uuid, search text)
+RETURNS boolean LANGUAGE sql VOLATILE STRICT PARALLEL RESTRICTED
+BEGIN ATOMIC
+	SELECT CASE WHEN i.id IS NOT NULL THEN
+		gtf._matches(gtf_task_matches.search, NULL, i.attempt, i.started_at,
+			i.id, i.task_type, i.task_name, i.status, i.worker, i.queue,
+			i.args, i.result, i.error_message, i.exception_type, i.stack_trace)
+		END
+	FROM @extschema@.gtf_parse_search(gtf_task_matches.search) p
+		LEFT JOIN gtf.task_info i ON i.id = gtf_task_matches.task_id;
+END;
+
+CREATE FUNCTION @extschema@.gtf_args_contain(args jsonb, needles text[])
+RETURNS boolean LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'gtf_args_contain';
+
+CREATE FUNCTION @extschema@.gtf_iter_tasks(
+	row_limit int DEFAULT NULL,
+	row_offset int DEFAULT 0,
+	task_type text DEFAULT NULL,
+	worker text DEFAULT NULL,
+	status text[] DEFAULT NULL,
+	sort_by text DEFAULT '-created',
+	received_start timestamptz DEFAULT NULL,
+	received_end timestamptz DEFAULT NULL,
+	started_start timestamptz DEFAULT NULL,
+	started_end timestamptz DEFAULT NULL,
+	search text DEFAULT NULL,
+	after uuid DEFAULT NULL)
+RETURNS SETOF gtf.task_info LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 100
+AS 'MODULE_PATHNAME', 'gtf_iter_tasks';
+
+CREATE FUNCTION @extschema@.gtf_related(kind text, search text DEFAULT NULL, row_limit int DEFAULT 100)
+RETURNS SETOF text LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 20
+AS 'MODULE_PATHNAME', 'gtf_related';
+
 -- A plain integer is a count, therefore the form with int: without it,
 -- PostgreSQL would prefer float8, a fraction.  And an untyped literal after a
 -- count is a payload, therefore the form with text: without it, PostgreSQL
@@ -723,6 +775,7 @@ COMMENT ON FUNCTION gtf._progress_eta IS 'internal: time that the rest will take
 COMMENT ON FUNCTION gtf._workers IS 'internal: rows of gtf.workers';
 COMMENT ON FUNCTION gtf._running IS 'internal: tasks of everybody that are running';
 COMMENT ON FUNCTION gtf._queues IS 'internal: rows of gtf.queues';
+COMMENT ON FUNCTION gtf._matches IS 'internal: does a row of gtf.task_info match a search';
 COMMENT ON FUNCTION gtf._stats IS 'internal: rows of gtf.stats';
 
 COMMENT ON FUNCTION @extschema@.gtf_register_task IS 'make or replace a task type';
@@ -750,6 +803,11 @@ COMMENT ON FUNCTION @extschema@.gtf_status IS 'current status of a task, NULL if
 COMMENT ON FUNCTION @extschema@.gtf_get_task IS 'the row of gtf.task_info of a task, none if it is not visible';
 COMMENT ON FUNCTION @extschema@.gtf_subscribers IS 'the subscribers of a task, no row if it is not visible';
 COMMENT ON FUNCTION @extschema@.gtf_result IS 'status, result and error of a task, no row if it is not visible';
+COMMENT ON FUNCTION @extschema@.gtf_iter_tasks IS 'a page of the tasks that the current user may see, filtered, searched and sorted';
+COMMENT ON FUNCTION @extschema@.gtf_parse_search IS 'how a search is understood';
+COMMENT ON FUNCTION @extschema@.gtf_task_matches IS 'is this task what the search means? NULL if it is not visible';
+COMMENT ON FUNCTION @extschema@.gtf_args_contain IS 'are all these texts in the arguments?';
+COMMENT ON FUNCTION @extschema@.gtf_related IS 'the owners, subscribers or types of the tasks that the current user may see';
 COMMENT ON FUNCTION @extschema@.gtf_task_id IS 'id of the running task, NULL outside a task';
 COMMENT ON FUNCTION @extschema@.gtf_context IS 'the running task';
 COMMENT ON FUNCTION @extschema@.gtf_update_progress(bigint, bigint, jsonb) IS 'report progress of the running task: so many of a total';
