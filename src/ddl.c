@@ -10,6 +10,8 @@
  * UPDATE change the ground the workers stand on: they are stopped until the
  * transaction ends.  Bodies that run meanwhile are rolled back and run again.
  *
+ * DROP ROLE, in whatever database, is told to all dispatchers.
+ *
  * COMMIT PREPARED has no commit callback: it asks for a scan of the table, and
  * whoever waits for a task to look whether that is what has ended it.
  *
@@ -21,6 +23,7 @@
 
 #include "access/xact.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
@@ -258,8 +261,11 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 {
 	if (prev_object_access)
 		prev_object_access(access, classId, objectId, subId, arg);
-	if (classId != ExtensionRelationId || !gtf_shmem_available() ||
-		IsBinaryUpgrade)
+	if (!gtf_shmem_available() || IsBinaryUpgrade)
+		return;
+	if (classId == AuthIdRelationId && access == OAT_DROP)
+		gtf_wakeup_roles();
+	if (classId != ExtensionRelationId)
 		return;
 
 	/* some extension is created: look here at commit whether it is gtf */

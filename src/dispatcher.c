@@ -516,6 +516,7 @@ round_of_work(void *arg)
 
 	gtf_settle_lost(&me);
 	gtf_settle_deadlines(&me);
+	gtf_settle_dropped(&me);
 	if (live_wanted)
 	{
 		gtf_settle_live(&me);
@@ -689,6 +690,7 @@ gtf_dispatcher_main(Datum arg)
 						   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	gtf_queue_init(dispatcher_context);
 	gtf_pool_init(dispatcher_context, me.db);
+	gtf_dropped_init();
 
 	/* an error here ends the process; the launcher tries again later */
 	start_up(&home);

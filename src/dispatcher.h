@@ -44,7 +44,9 @@ typedef enum GtfTroubleKind
 	GTF_TROUBLE_REQUEST,		/* to abort it; task 0: to read all of them */
 	GTF_TROUBLE_START,			/* executors that were lost before its body
 								 * began */
-	GTF_TROUBLE_LIVE			/* writing its row of gtf.live */
+	GTF_TROUBLE_LIVE,			/* writing its row of gtf.live */
+	GTF_TROUBLE_ROLE			/* the subscriptions of a dropped role; tasks
+								 * 0 and 1: of all of them, see dropped.c */
 } GtfTroubleKind;
 
 typedef struct GtfTroubleKey
@@ -129,5 +131,11 @@ extern void gtf_settle_expired(Dispatcher *d);
 /* End tasks that have not started as failures. */
 extern void gtf_settle_fail(Dispatcher *d, const GtfTaskRef *refs, int n,
 							int sqlerrcode, const char *message);
+
+/* ---- dropped.c: roles that do not exist any more ---- */
+extern void gtf_dropped_init(void);
+
+/* End what they have subscribed, and forget their keys. */
+extern void gtf_settle_dropped(Dispatcher *d);
 
 #endif							/* GTF_DISPATCHER_H */

@@ -51,6 +51,13 @@ append(StringInfo buf, const char *part)
 	appendBinaryStringInfo(buf, part, len);
 }
 
+bool
+gtf_key_is_of_owner(const GtfTask *task, const GtfType *type)
+{
+	return task->scope == GTF_SCOPE_PRIVATE ||
+		(task->scope == GTF_SCOPE_SHARED && type->scope != GTF_SCOPE_SHARED);
+}
+
 /*
  * Who shares a key: private tasks of a principal, all system tasks, all shared
  * tasks if the type says so, those of a role if only the call did.
@@ -65,8 +72,7 @@ hash_key(const GtfTask *task, const GtfType *type, uint8 *key)
 	appendStringInfoChar(&buf, task->scope);
 	append(&buf, type->name);
 	append(&buf, task->task_key);
-	if (task->scope == GTF_SCOPE_PRIVATE ||
-		(task->scope == GTF_SCOPE_SHARED && type->scope != GTF_SCOPE_SHARED))
+	if (gtf_key_is_of_owner(task, type))
 		appendBinaryStringInfo(&buf, (const char *) &task->owner, sizeof(Oid));
 	if (task->scope == GTF_SCOPE_PRIVATE)
 		append(&buf, task->app_user);

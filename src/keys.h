@@ -31,6 +31,9 @@ extern void gtf_subscribe(const pg_uuid_t *id, Oid role, const char *app_user);
 /* As gtf_key_claim for a task that is to run again; ERROR 23505 if another has it. */
 extern void gtf_key_reclaim(GtfTask *task, const GtfType *type);
 
+/* Is the key the owner's, not one that others have, too? */
+extern bool gtf_key_is_of_owner(const GtfTask *task, const GtfType *type);
+
 /* Forget the key of a task that is removed. */
 extern void gtf_key_forget(const GtfTask *task, const GtfType *type);
 

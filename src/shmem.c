@@ -312,6 +312,7 @@ db_lock_or_make(Oid database)
 			/* cancels that were prepared before the server was restarted */
 			db->must_probe = max_prepared_xacts > 0;
 			db->requests_changed = false;
+			db->roles_changed = false;
 			pg_atomic_write_u64(&db->seen_ticks, 0);
 			pg_atomic_write_u64(&db->flush_requested, 0);
 			pg_atomic_write_u32(&db->waiting_executors, 0);
@@ -715,6 +716,35 @@ gtf_requests_take(int i)
 	LWLockAcquire(db->lock, LW_EXCLUSIVE);
 	changed = db->requests_changed;
 	db->requests_changed = false;
+	LWLockRelease(db->lock);
+	return changed;
+}
+
+void
+gtf_roles_changed(void)
+{
+	for (int i = 0; i < NUM_DATABASES; i++)
+	{
+		Database   *db = &gtf_segment->databases[i];
+
+		LWLockAcquire(db->lock, LW_EXCLUSIVE);
+		db->roles_changed = true;
+		LWLockRelease(db->lock);
+		gtf_dispatcher_wake(i);
+	}
+}
+
+bool
+gtf_roles_take(int i)
+{
+	Database   *db = &gtf_segment->databases[i];
+	bool		changed;
+
+	if (!db->roles_changed)
+		return false;
+	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	changed = db->roles_changed;
+	db->roles_changed = false;
 	LWLockRelease(db->lock);
 	return changed;
 }

@@ -419,6 +419,10 @@ extern void gtf_db_probe_reset(int db, uint64 cancels);
 extern void gtf_requests_changed(Oid database);
 extern bool gtf_requests_take(int db);
 
+/* Have all dispatchers look for roles that do not exist any more. */
+extern void gtf_roles_changed(void);
+extern bool gtf_roles_take(int db);
+
 /* The database is gone: forget its lost and unattached slots and its lanes. */
 extern void gtf_db_forget(Oid database);
 

@@ -55,6 +55,7 @@ typedef struct Database
 	uint64		cancels;		/* how many have begun or ended */
 	bool		must_probe;
 	bool		requests_changed;
+	bool		roles_changed;
 
 	/*
 	 * When the dispatcher looks at the running tasks again, at the latest; 0

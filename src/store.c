@@ -52,6 +52,8 @@ enum
 	TASK_QUEUE, TASK_TASK_KEY, TASK_TASK_NAME, TASK_ARGS
 };
 
+StaticAssertDecl(TASK_OWNER == GTF_TASKS_OWNER, "same column");
+
 struct GtfTaskWriter
 {
 	StoreWriter w;
@@ -418,6 +420,39 @@ GtfTask *
 gtf_store_task_head(const pg_uuid_t *id)
 {
 	return task_by_id(id, false);
+}
+
+List *
+gtf_store_tasks_of(Oid owner, pg_uuid_t *after, int max_rows)
+{
+	StoreLookup lookup;
+	ScanKeyData keys[2];
+	pg_uuid_t	from = *after;
+	List	   *tasks = NIL;
+	int			n = 0;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(owner));
+	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_UUID_GT,
+				UUIDPGetDatum(&from));
+	memset(after, 0xff, sizeof(pg_uuid_t));
+	gtf_lookup_begin_keys(&lookup, "tasks", "tasks_owner", keys, 2, SnapshotSelf);
+	while (gtf_lookup_next(&lookup, ForwardScanDirection))
+	{
+		bool		isnull;
+
+		if (n++ == max_rows)
+		{
+			*after = from;
+			break;
+		}
+		from = *DatumGetUUIDP(slot_getattr(lookup.slot, TASK_ID, &isnull));
+		(void) slot_getattr(lookup.slot, TASK_TASK_KEY, &isnull);
+		if (!isnull)
+			tasks = lappend(tasks, task_from_slot(lookup.slot, false));
+	}
+	gtf_lookup_end(&lookup);
+	return tasks;
 }
 
 bool

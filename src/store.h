@@ -56,6 +56,12 @@ extern GtfTask *gtf_store_task_fetch(const pg_uuid_t *id, ItemPointer tid);
 /* The same by id, with args left NULL: they may be large. */
 extern GtfTask *gtf_store_task_head(const pg_uuid_t *id);
 
+/*
+ * The tasks of an owner that have a key, among the next max_rows above *after,
+ * which moves; all bits are set when there are no more.  Without args.
+ */
+extern List *gtf_store_tasks_of(Oid owner, pg_uuid_t *after, int max_rows);
+
 /* Highest id in the table; false if it is empty. */
 extern bool gtf_store_last_id(pg_uuid_t *id);
 
@@ -180,6 +186,16 @@ extern void gtf_store_subscriber_put(const pg_uuid_t *id, Oid role,
 									 const char *app_user);
 extern bool gtf_store_subscriber_delete(const pg_uuid_t *id, Oid role,
 										const char *app_user);
+
+/* All of a role; returns how many. */
+extern int	gtf_store_subscriber_delete_role(const pg_uuid_t *id, Oid role);
+
+/* Tasks that a role has subscribed, maybe one several times; their number. */
+extern int	gtf_store_subscriptions(Oid role, pg_uuid_t *ids, int max);
+
+/* Roles that have subscriptions or tasks and do not exist any more. */
+extern List *gtf_store_gone_subscribers(void);
+extern List *gtf_store_gone_owners(void);
 
 /* ---- removing tasks ---- */
 typedef struct GtfEnded

@@ -16,6 +16,7 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -125,4 +126,111 @@ gtf_store_subscriber_delete(const pg_uuid_t *id, Oid role,
 	gtf_lookup_end(&lookup);
 	table_close(rel, NoLock);
 	return found;
+}
+
+int
+gtf_store_subscriber_delete_role(const pg_uuid_t *id, Oid role)
+{
+	Relation	rel = table_open(gtf_store_relid("task_subscribers"),
+								 RowExclusiveLock);
+	StoreLookup lookup;
+	ScanKeyData keys[2];
+	int			n = 0;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(id));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(role));
+	gtf_lookup_begin_keys(&lookup, "task_subscribers", "task_subscribers_pkey",
+						  keys, 2, SnapshotSelf);
+	while (gtf_lookup_next(&lookup, ForwardScanDirection))
+	{
+		simple_heap_delete(rel, &lookup.slot->tts_tid);
+		n++;
+	}
+	gtf_lookup_end(&lookup);
+	table_close(rel, NoLock);
+	return n;
+}
+
+int
+gtf_store_subscriptions(Oid role, pg_uuid_t *ids, int max)
+{
+	StoreLookup lookup;
+	ScanKeyData key;
+	int			n = 0;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(role));
+	gtf_lookup_begin_key(&lookup, "task_subscribers", "task_subscribers_role",
+						 &key, SnapshotSelf);
+	while (n < max && gtf_lookup_next(&lookup, ForwardScanDirection))
+	{
+		bool		isnull;
+
+		ids[n++] = *DatumGetUUIDP(slot_getattr(lookup.slot, SUB_TASK_ID, &isnull));
+	}
+	gtf_lookup_end(&lookup);
+	return n;
+}
+
+/*
+ * Not by the syscache: who is told of a commit by its callback comes before
+ * the invalidation.
+ */
+static bool
+role_exists(Oid role)
+{
+	Relation	rel = table_open(AuthIdRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	bool		found;
+
+	ScanKeyInit(&key, Anum_pg_authid_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(role));
+	scan = systable_beginscan(rel, AuthIdOidIndexId, true, SnapshotSelf, 1, &key);
+	found = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* By jumping from one role to the next in an index that begins with it. */
+static List *
+gone_roles(const char *table, const char *index, int column)
+{
+	List	   *gone = NIL;
+	Oid			role = InvalidOid;
+
+	for (;;)
+	{
+		StoreLookup lookup;
+		ScanKeyData key;
+		bool		found;
+		bool		isnull;
+
+		ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_OIDGT,
+					ObjectIdGetDatum(role));
+		gtf_lookup_begin_key(&lookup, table, index, &key, SnapshotSelf);
+		found = gtf_lookup_next(&lookup, ForwardScanDirection);
+		if (found)
+			role = DatumGetObjectId(slot_getattr(lookup.slot, column, &isnull));
+		gtf_lookup_end(&lookup);
+		if (!found)
+			return gone;
+		if (!role_exists(role))
+			gone = lappend_oid(gone, role);
+	}
+}
+
+List *
+gtf_store_gone_subscribers(void)
+{
+	return gone_roles("task_subscribers", "task_subscribers_role", SUB_ROLE);
+}
+
+List *
+gtf_store_gone_owners(void)
+{
+	return gone_roles("tasks", "tasks_owner", GTF_TASKS_OWNER);
 }

@@ -72,6 +72,7 @@ static bool cancelling = false;
 
 static Oid	wanted_database = InvalidOid;
 static Oid	restarted_database = InvalidOid;
+static bool roles_changed = false;
 
 static bool registered = false;
 
@@ -86,6 +87,7 @@ forget(void)
 	overflowed = false;
 	wanted_database = InvalidOid;
 	restarted_database = InvalidOid;
+	roles_changed = false;
 }
 
 static void
@@ -194,6 +196,8 @@ xact_callback(XactEvent event, void *arg)
 					info.dispatcher_pid != 0)
 					(void) kill(info.dispatcher_pid, SIGTERM);
 			}
+			if (roles_changed)
+				gtf_roles_changed();
 			forget();
 			release_blocks(true);
 			break;
@@ -355,6 +359,13 @@ gtf_wakeup_restart(Oid database)
 {
 	register_callbacks();
 	restarted_database = database;
+}
+
+void
+gtf_wakeup_roles(void)
+{
+	register_callbacks();
+	roles_changed = true;
 }
 
 bool

@@ -31,6 +31,9 @@ extern void gtf_wakeup_ended(const pg_uuid_t *id);
  */
 extern void gtf_wakeup_abort(int slot, uint64 serial, GtfForce force);
 
+/* A role is dropped: have all dispatchers look after the commit. */
+extern void gtf_wakeup_roles(void);
+
 /* Let the launcher look at this database when the transaction commits. */
 extern void gtf_wakeup_database(Oid database);
 

@@ -1,0 +1,196 @@
+/*-------------------------------------------------------------------------
+ *
+ * dropped.c
+ *	  The dispatcher's part in the end of roles.
+ *
+ * Nothing of gtf keeps a role from being dropped, and a role can be dropped
+ * from any database.  So every dispatcher is told by the commit of a DROP ROLE
+ * (ddl.c), by the invalidation of pg_authid should that have been a COMMIT
+ * PREPARED, and looks when it starts.  Then
+ *
+ *	  the subscriptions of the role go, and a shared task that nobody wants any
+ *	  more is asked to stop, as if the last subscriber had left;
+ *
+ *	  so do the keys of the role's tasks which belong to the role: whoever gets
+ *	  its OID one day shall not join what it has submitted.
+ *
+ * A task is looked at under its lock, like a cancel; the dispatcher does not
+ * wait for that lock but comes back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "dispatcher.h"
+#include "keys.h"
+#include "locks.h"
+#include "registry.h"
+#include "store.h"
+#include "worker.h"
+
+#define BATCH_TASKS		200		/* subscriptions ended in a round */
+#define LIST_TASKS		10000	/* looked up at once */
+#define BATCH_ROWS		20000	/* tasks looked at for keys in a round */
+#define AGAIN_MS		200
+
+static bool changed = true;		/* look for roles that are gone */
+
+/* subscriptions that are to end */
+static Oid	role = InvalidOid;
+static pg_uuid_t *ids = NULL;
+static int	num_ids = 0;
+static int	next_id = 0;
+static bool left = false;		/* some could not be ended yet */
+
+/* owners whose keys are to go, the first from this task on, and have gone */
+static List *owners = NIL;
+static pg_uuid_t owner_after;
+static List *forgotten = NIL;
+
+static void
+authid_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	changed = true;
+	SetLatch(MyLatch);
+}
+
+void
+gtf_dropped_init(void)
+{
+	ids = MemoryContextAlloc(TopMemoryContext, LIST_TASKS * sizeof(pg_uuid_t));
+	CacheRegisterSyscacheCallback(AUTHOID, authid_changed, (Datum) 0);
+}
+
+/* Find out what there is to do. */
+static void
+look_step(void *arg)
+{
+	List	   *roles;
+	List	   *gone;
+	Oid			first;
+	MemoryContext old;
+
+	gtf_tx_begin();
+	roles = gtf_store_gone_subscribers();
+	if (roles != NIL)
+	{
+		role = linitial_oid(roles);
+		num_ids = gtf_store_subscriptions(role, ids, LIST_TASKS);
+		/* there may be more, of this role or the next one */
+		left = left || num_ids == LIST_TASKS || list_length(roles) > 1;
+	}
+
+	gone = gtf_store_gone_owners();
+	first = owners == NIL ? InvalidOid : linitial_oid(owners);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	/* an OID that is in use again may be dropped again */
+	roles = list_difference_oid(forgotten, list_difference_oid(forgotten, gone));
+	list_free(forgotten);
+	forgotten = roles;
+	list_free(owners);
+	owners = list_difference_oid(gone, forgotten);
+	MemoryContextSwitchTo(old);
+	if (owners == NIL || linitial_oid(owners) != first)
+		memset(&owner_after, 0, sizeof(owner_after));
+	(void) gtf_tx_commit(false);
+}
+
+/* End the subscriptions of the role to a task. */
+static void
+unsubscribe_step(void *arg)
+{
+	pg_uuid_t  *id = arg;
+	bool		asked = false;
+
+	gtf_tx_begin();
+	if (!gtf_lock_task_nowait(id))
+		left = true;
+	else if (gtf_store_subscriber_delete_role(id, role) > 0 &&
+			 gtf_store_subscriber_count(id, 1) == 0 &&
+			 !gtf_store_has_ended(id))
+	{
+		gtf_store_request_put(id, GTF_CAUSE_CANCEL, GTF_FORCE_NONE);
+		asked = true;
+	}
+	(void) gtf_tx_commit(false);
+	if (asked)
+		gtf_requests_changed(MyDatabaseId);
+}
+
+/* Forget the keys of the next tasks of the first owner. */
+static void
+forget_step(void *arg)
+{
+	Oid			owner = linitial_oid(owners);
+	pg_uuid_t	after = owner_after;
+	pg_uuid_t	end;
+	ListCell   *lc;
+
+	gtf_tx_begin();
+	foreach(lc, gtf_store_tasks_of(owner, &after, BATCH_ROWS))
+	{
+		GtfTask    *task = lfirst(lc);
+		GtfType    *type = gtf_type_by_version(task->type_version, true);
+
+		if (type && gtf_key_is_of_owner(task, type))
+			gtf_key_forget(task, type);
+	}
+	(void) gtf_tx_commit(false);
+
+	owner_after = after;
+	memset(&end, 0xff, sizeof(end));
+	if (gtf_id_equal(&after, &end))
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		forgotten = lappend_oid(forgotten, owner);
+		owners = list_delete_first(owners);
+		memset(&owner_after, 0, sizeof(owner_after));
+		MemoryContextSwitchTo(old);
+	}
+}
+
+void
+gtf_settle_dropped(Dispatcher *d)
+{
+	static const pg_uuid_t looking = {{0}};
+	static const pg_uuid_t forgetting = {{1}};
+	static TimestampTz again = 0;
+
+	if (gtf_roles_take(d->db))
+		changed = true;
+	if (next_id == num_ids && (changed || (again != 0 && again <= d->now)))
+	{
+		changed = left = false;
+		again = 0;
+		next_id = num_ids = 0;
+		if (!gtf_dispatcher_try(d, GTF_TROUBLE_ROLE, &looking, look_step, NULL))
+			left = true;
+	}
+	for (int n = 0; n < BATCH_TASKS && next_id < num_ids; n++)
+	{
+		pg_uuid_t  *id = &ids[next_id++];
+
+		if (!gtf_dispatcher_try(d, GTF_TROUBLE_ROLE, id, unsubscribe_step, id))
+			left = true;
+	}
+	if (owners != NIL &&
+		!gtf_dispatcher_try(d, GTF_TROUBLE_ROLE, &forgetting, forget_step, NULL))
+		left = true;
+
+	if (next_id < num_ids || changed || (owners != NIL && !left))
+		gtf_dispatcher_look_at(d, d->now);
+	else if (left)
+	{
+		if (again == 0)
+			again = TimestampTzPlusMilliseconds(d->now, AGAIN_MS);
+		gtf_dispatcher_look_at(d, again);
+	}
+}
