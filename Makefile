@@ -62,9 +62,8 @@ PGFILEDESC = "gtf - background tasks inside the server"
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" gtf.control)
 
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
-ifneq ($(wildcard include/gtf.h),)
-HEADERS_gtf = include/gtf.h
-endif
+# for tasks in C; it goes to .../include/server/extension/gtf/
+HEADERS_gtf = src/gtf.h
 
 # schema/gtf.sql is always the whole current SQL surface; what is installed
 # under the current version is a copy.  Upgrade steps are frozen files.
@@ -97,7 +96,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 # The server's headers are system headers, so that every warning is ours.
 # -Werror comes from the test scripts only (COPT=-Werror): a newer compiler
 # must not stop a user.
-PG_CPPFLAGS = '-DGTF_VERSION="$(EXTVERSION)"' -Iinclude -isystem $(shell $(PG_CONFIG) --includedir-server)
+PG_CPPFLAGS = '-DGTF_VERSION="$(EXTVERSION)"' -isystem $(shell $(PG_CONFIG) --includedir-server)
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wno-clobbered
 
 include $(PGXS)
@@ -112,6 +111,6 @@ src/errcodes_table.h: tools/gen_errcodes.pl $(ERRCODES)
 	$(PERL) $^ > $@.tmp && mv $@.tmp $@
 
 # Debian's PostgreSQL is configured without --enable-depend.
-$(OBJS): $(wildcard src/*.h include/*.h) src/errcodes_table.h
+$(OBJS): $(wildcard src/*.h) src/errcodes_table.h
 
 endif

@@ -358,6 +358,10 @@ CREATE FUNCTION gtf._current_state(task_id uuid)
 RETURNS gtf._task_state LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'gtf_current_state';
 
+-- Called by executors, for hooks that may commit.
+CREATE PROCEDURE gtf._run_hook() LANGUAGE C
+AS 'MODULE_PATHNAME', 'gtf_run_hook';
+
 -- Restricted, lest parallel workers sort all tasks for the first page of a
 -- list while the table has no statistics.
 CREATE FUNCTION gtf._visible(id uuid, scope "char", owner oid, app_user text)
@@ -586,7 +590,7 @@ BEGIN ATOMIC
 		LEFT JOIN gtf.live l ON l.task_id = t.id
 		LEFT JOIN gtf._running() r ON r = t.id
 		CROSS JOIN LATERAL (
-			SELECT r IS NOT NULL OR coalesce(l.state = 'r', false) AS running,
+			SELECT r IS NOT NULL OR coalesce(l.state IN ('r', 'a'), false) AS running,
 				greatest(t.created_at, t.run_at, l.since) AS due,
 				statement_timestamp() AS now) x
 	WHERE NOT EXISTS (
@@ -762,6 +766,7 @@ COMMENT ON VIEW gtf.queues IS 'tasks of everybody that have not ended, counted b
 COMMENT ON VIEW gtf.stats IS 'cumulative counters of the current database since the server was started';
 
 COMMENT ON TYPE gtf._task_state IS 'internal: the state of a task';
+COMMENT ON PROCEDURE gtf._run_hook IS 'internal: runs a task that is written in C';
 COMMENT ON FUNCTION gtf._current_state IS 'internal: the current state of a task that the current user may see';
 COMMENT ON FUNCTION gtf._visible IS 'internal: may the current user see this task';
 COMMENT ON FUNCTION gtf._is_subscribed IS 'internal: is the current user a subscriber of this task';

@@ -36,6 +36,7 @@
 
 #include "compat.h"
 #include "executor.h"
+#include "hook.h"
 #include "registry.h"
 
 /* Keeps the row of output arguments of a procedure, as jsonb. */
@@ -49,14 +50,18 @@ typedef struct ResultReceiver
 Jsonb *
 gtf_body_run_function(const GtfTask *task, struct GtfType *type)
 {
-	EState	   *estate = CreateExecutorState();
 	MemoryContext context = CurrentMemoryContext;
+	EState	   *estate;
 	Expr	   *expr;
 	ExprState  *state;
 	Datum		value;
 	bool		isnull;
 	Jsonb	   *result = NULL;
 
+	if (type->kind == GTF_TYPE_HOOK)
+		return gtf_hook_run(task, type, context);
+
+	estate = CreateExecutorState();
 	expr = gtf_type_call_expr(type, task->args, NULL);
 	state = ExecPrepareExpr(expr, estate);
 	value = ExecEvalExprSwitchContext(state, GetPerTupleExprContext(estate),
@@ -133,12 +138,16 @@ gtf_body_run_procedure(const GtfTask *task, struct GtfType *type,
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	MemoryContextSwitchTo(context);
-	source = psprintf("CALL %s", type->handler);
+	source = type->kind == GTF_TYPE_HOOK ? psprintf("hook %s", type->hook) :
+		psprintf("CALL %s", type->handler);
 	debug_query_string = source;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	call->funcexpr = castNode(FuncExpr,
-							  gtf_type_call_expr(type, task->args,
-												 &call->outargs));
+	if (type->kind == GTF_TYPE_HOOK)
+		call->funcexpr = gtf_hook_call_expr(task, type, context);
+	else
+		call->funcexpr = castNode(FuncExpr,
+								  gtf_type_call_expr(type, task->args,
+													 &call->outargs));
 	PopActiveSnapshot();
 	plan->commandType = CMD_UTILITY;
 	plan->canSetTag = true;
@@ -149,7 +158,7 @@ gtf_body_run_procedure(const GtfTask *task, struct GtfType *type,
 	CommitTransactionCommand();
 	debug_query_string = NULL;
 	MemoryContextSwitchTo(context);
-	return receiver.result;
+	return type->kind == GTF_TYPE_HOOK ? gtf_hook_take_result() : receiver.result;
 }
 
 Jsonb *

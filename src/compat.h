@@ -179,6 +179,13 @@ gtf_tupledesc_finalize(TupleDesc desc)
 #endif
 }
 
+/* Tells the transactions of a process from each other. */
+#if PG_VERSION_NUM >= 170000
+#define gtf_my_lxid()	(MyProc->vxid.lxid)
+#else
+#define gtf_my_lxid()	(MyProc->lxid)
+#endif
+
 /* Intervals may be infinite from version 17 on. */
 static inline bool
 gtf_interval_is_finite(const Interval *interval)

@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "context.h"
 #include "executor.h"
 #include "on_abort.h"
 #include "registry.h"
@@ -66,9 +67,8 @@ gtf_task_id(PG_FUNCTION_ARGS)
 	PG_RETURN_UUID_P(id);
 }
 
-/* What this attempt has set last, else what the last one has left. */
-static Jsonb *
-current_payload(void)
+Jsonb *
+gtf_context_payload(void)
 {
 	Jsonb	   *payload = gtf_slot_my_payload();
 
@@ -117,7 +117,7 @@ gtf_context(PG_FUNCTION_ARGS)
 	values[STATUS] = CStringGetTextDatum(gtf_status_text(gtf_slot_abort_requested() != GTF_CAUSE_NONE ?
 														 GTF_ABORTING : GTF_IN_PROGRESS));
 	values[ARGS] = JsonbPGetDatum(task->args);
-	payload = current_payload();
+	payload = gtf_context_payload();
 	if (payload)
 		values[PAYLOAD] = JsonbPGetDatum(payload);
 	else
@@ -137,9 +137,8 @@ gtf_context(PG_FUNCTION_ARGS)
 													  values, nulls)));
 }
 
-/* Tell the body whether it shall stop, after its abort handlers. */
-static bool
-shall_stop(void)
+bool
+gtf_context_shall_stop(void)
 {
 	if (gtf_current_task == NULL || gtf_slot_abort_requested() == GTF_CAUSE_NONE)
 		return false;
@@ -152,53 +151,59 @@ shall_stop(void)
 Datum
 gtf_is_aborting(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(shall_stop());
+	PG_RETURN_BOOL(gtf_context_shall_stop());
 }
 
 /*
- * gtf_check_abort() RETURNS void: ERROR 57014
- *
  * Abort handlers run afterwards: before, they would be rolled back.  It has
  * nothing to say to a handler, which shall get through.
  */
-Datum
-gtf_check_abort(PG_FUNCTION_ARGS)
+void
+gtf_context_check_abort(void)
 {
 	if (gtf_current_task == NULL || gtf_in_handler() ||
 		gtf_slot_abort_requested() == GTF_CAUSE_NONE)
-		PG_RETURN_VOID();
+		return;
 	gtf_abort_noticed = true;
 	ereport(ERROR,
 			(errcode(ERRCODE_QUERY_CANCELED),
 			 errmsg("task \"%s\" was asked to stop",
 					gtf_id_text(&gtf_current_task->id))));
+}
+
+/* gtf_check_abort() RETURNS void: ERROR 57014 */
+Datum
+gtf_check_abort(PG_FUNCTION_ARGS)
+{
+	gtf_context_check_abort();
 	PG_RETURN_VOID();
 }
 
-/*
- * gtf_sleep(duration) RETURNS boolean: false when an abort is requested; a
- * handler sleeps all the same
- */
-Datum
-gtf_sleep(PG_FUNCTION_ARGS)
+/* A handler sleeps all the same. */
+bool
+gtf_context_sleep(TimestampTz until)
 {
-	TimestampTz until;
-
-	require_task("gtf_sleep()");
-	until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-													TimestampTzGetDatum(GetCurrentTimestamp()),
-													PG_GETARG_DATUM(0)));
 	for (;;)
 	{
 		long		left;
 
-		if (!gtf_in_handler() && shall_stop())
-			PG_RETURN_BOOL(false);
+		if (!gtf_in_handler() && gtf_context_shall_stop())
+			return false;
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 		if (left <= 0)
-			PG_RETURN_BOOL(true);
+			return true;
 		gtf_backend_wait(left);
 	}
+}
+
+/* gtf_sleep(duration) RETURNS boolean: false when an abort is requested */
+Datum
+gtf_sleep(PG_FUNCTION_ARGS)
+{
+	require_task("gtf_sleep()");
+	PG_RETURN_BOOL(gtf_context_sleep(DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+																			 TimestampTzGetDatum(GetCurrentTimestamp()),
+																			 PG_GETARG_DATUM(0)))));
 }
 
 /*
@@ -206,30 +211,52 @@ gtf_sleep(PG_FUNCTION_ARGS)
  * form can be larger, by far (of numbers), or smaller.
  */
 static void
-tell(const GtfProgress *progress, const Jsonb *payload)
+check_payload(const Jsonb *payload)
 {
-	if (payload)
-	{
-		int			length = gtf_jsonb_text_length(payload);
+	int			length = gtf_jsonb_text_length(payload);
 
-		if (length > GTF_PAYLOAD_MAX)
-			ereport(ERROR,
-					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("payload is too large"),
-					 errdetail("It has %d bytes as text, the limit is %d bytes.",
-							   length, GTF_PAYLOAD_MAX)));
-	}
-	if (!gtf_slot_report(progress, payload))
+	if (length > GTF_PAYLOAD_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("payload is too large"),
+				 errdetail("It has %d bytes as text, the limit is %d bytes.",
+						   length, GTF_PAYLOAD_MAX)));
+}
+
+static void
+check_progress(const GtfProgress *progress)
+{
+	if (progress->current < 0 || progress->total < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("progress must not be negative")));
+	if (isnan(progress->fraction) || progress->fraction < 0 ||
+		progress->fraction > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("progress fraction must be between 0 and 1"),
+				 errhint("Give the count and the total as two arguments, or cast a count to bigint.")));
+}
+
+bool
+gtf_context_report(const GtfProgress *progress, const Jsonb *payload)
+{
+	if (progress)
+		check_progress(progress);
+	if (payload)
+		check_payload(payload);
+	if ((progress || payload) && !gtf_slot_report(progress, payload))
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of shared memory for payloads"),
 				 errdetail("Progress and payload stay as they were."),
 				 errhint("You might need to increase gtf.payload_memory.")));
+	return !gtf_context_shall_stop();
 }
 
 /*
- * All forms of gtf_update_progress end here, with the arguments checked; the
- * last one of the call is the payload.  False if the body shall stop.
+ * All forms of gtf_update_progress end here; the last argument of the call is
+ * the payload.
  */
 static Datum
 report(FunctionCallInfo fcinfo, char kind, int64 current, int64 total,
@@ -238,17 +265,12 @@ report(FunctionCallInfo fcinfo, char kind, int64 current, int64 total,
 	int			last = PG_NARGS() - 1;
 	GtfProgress progress;
 
-	if (current < 0 || total < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("progress must not be negative")));
-
 	progress.kind = kind;
 	progress.current = current;
 	progress.total = total;
 	progress.fraction = fraction;
-	tell(&progress, PG_ARGISNULL(last) ? NULL : PG_GETARG_JSONB_P(last));
-	PG_RETURN_BOOL(!shall_stop());
+	PG_RETURN_BOOL(gtf_context_report(&progress,
+									  PG_ARGISNULL(last) ? NULL : PG_GETARG_JSONB_P(last)));
 }
 
 /*
@@ -281,16 +303,8 @@ gtf_update_progress_ratio(PG_FUNCTION_ARGS)
 Datum
 gtf_update_progress_fraction(PG_FUNCTION_ARGS)
 {
-	double		fraction;
-
 	check_call(fcinfo);
-	fraction = PG_GETARG_FLOAT8(0);
-	if (isnan(fraction) || fraction < 0 || fraction > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("progress fraction must be between 0 and 1"),
-				 errhint("Give the count and the total as two arguments, or cast a count to bigint.")));
-	return report(fcinfo, GTF_PROGRESS_FRACTION, 0, 0, fraction);
+	return report(fcinfo, GTF_PROGRESS_FRACTION, 0, 0, PG_GETARG_FLOAT8(0));
 }
 
 /* gtf_update_progress(current bigint, payload jsonb) */
@@ -337,7 +351,5 @@ Datum
 gtf_update_payload(PG_FUNCTION_ARGS)
 {
 	require_task("gtf_update_payload()");
-	if (!PG_ARGISNULL(0))
-		tell(NULL, PG_GETARG_JSONB_P(0));
-	PG_RETURN_BOOL(!shall_stop());
+	PG_RETURN_BOOL(gtf_context_report(NULL, PG_ARGISNULL(0) ? NULL : PG_GETARG_JSONB_P(0)));
 }

@@ -6,8 +6,9 @@
  * For an atomic body everything is one transaction: fetch the task, look
  * whether the attempt is still wanted, run the code, write the outcome,
  * commit asynchronously, tell the flusher.  Bodies with effects of their own
- * (procedures, commands) get their start recorded and flushed first, run in
- * their own transactions, and the outcome follows in one more.
+ * (procedures, commands, hooks that say so) get their start recorded and
+ * flushed first, run in their own transactions, and the outcome follows in one
+ * more.  So is the start of atomic hooks: code in C may crash the server.
  *
  * The slot says at each moment where the process is, see shmem.h.  Whatever
  * goes wrong here ends either in a written outcome or in the death of the
@@ -31,6 +32,7 @@
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -48,6 +50,7 @@
 #include "errors.h"
 #include "executor.h"
 #include "finish.h"
+#include "hook.h"
 #include "on_abort.h"
 #include "registry.h"
 #include "safepoint.h"
@@ -171,9 +174,14 @@ gtf_executor_set_task(const GtfTask *task, const struct GtfType *type,
 		SetConfigOption("gtf.app_user", task->app_user, PGC_USERSET, PGC_S_SESSION);
 }
 
+/* For a hook "handler", the default, is whatever the hook says. */
 static GtfAbortMode
 abort_mode(const GtfType *type)
 {
+	if (type->kind == GTF_TYPE_HOOK && strcmp(type->abort, "handler") == 0)
+		return type->code->flags & GTF_HOOK_POLL ? GTF_MODE_POLL :
+			type->code->flags & GTF_HOOK_INTERRUPT ? GTF_MODE_INTERRUPT :
+			type->code->flags & GTF_HOOK_NEVER ? GTF_MODE_NEVER : GTF_MODE_HANDLER;
 	if (strcmp(type->abort, "poll") == 0)
 		return GTF_MODE_POLL;
 	if (strcmp(type->abort, "interrupt") == 0)
@@ -218,6 +226,7 @@ record_start(Run *run)
 	live.task_id = run->ref.id;
 	live.attempt = run->ref.attempt;
 	live.state = GTF_LIVE_RUNNING;
+	live.atomic = run->type->kind == GTF_TYPE_HOOK && gtf_type_is_atomic(run->type);
 	live.since = run->started_at;
 	live.worker = MyProcPid;
 	gtf_store_live_put(&live);
@@ -267,13 +276,14 @@ ready(Run *run)
 		run->next = run->ref;
 		return false;
 	}
-	if (run->type->kind == GTF_TYPE_HOOK)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("task type \"%s\" is a C hook, which this version of gtf cannot run",
-						run->type->name)));
 	if (run->type->kind != GTF_TYPE_COMMAND)
 		(void) gtf_type_resolve(run->type, run->task->owner);
+	if (run->type->kind == GTF_TYPE_HOOK && !gtf_hook_resolve(run->type))
+	{
+		spoilt = true;
+		run->next = run->ref;
+		return false;
+	}
 	return true;
 }
 
@@ -317,7 +327,8 @@ prepare(Run *run)
 	 * An outcome that is there already would win in the end anyway.  To look
 	 * first is worth it where running in vain does harm, or is likely.
 	 */
-	if (gtf_type_is_atomic(run->type) && run->ref.attempt == 1 &&
+	if (gtf_type_is_atomic(run->type) && run->type->kind != GTF_TYPE_HOOK &&
+		run->ref.attempt == 1 &&
 		(run->ref.flags & (GTF_REF_DURABLE_START | GTF_REF_SCANNED)) == 0 &&
 		!gtf_db_must_probe(MyDatabaseId))
 		return ready(run);
@@ -475,7 +486,8 @@ run_to_success(Run *run)
 	}
 	atomic = gtf_type_is_atomic(run->type);
 	run->started_at = GetCurrentTimestamp();
-	if (!atomic || (run->ref.flags & GTF_REF_DURABLE_START))
+	if (!atomic || run->type->kind == GTF_TYPE_HOOK ||
+		(run->ref.flags & GTF_REF_DURABLE_START))
 	{
 		record_start(run);
 		if (atomic)
@@ -519,10 +531,10 @@ run_to_success(Run *run)
 	}
 	else
 	{
-		if (run->type->kind == GTF_TYPE_PROCEDURE)
-			result = gtf_body_run_procedure(run->task, run->type, task_context);
-		else
+		if (run->type->kind == GTF_TYPE_COMMAND)
 			result = gtf_body_run_command(run->task, task_context);
+		else
+			result = gtf_body_run_procedure(run->task, run->type, task_context);
 		gtf_tx_begin();
 		MemoryContextSwitchTo(task_context);
 		run_handlers(run);
@@ -607,6 +619,8 @@ abort_everything(void)
 	QueryCancelPending = false;
 	debug_query_string = NULL;
 	AbortOutOfAnyTransaction();
+	/* a hook may have ended its transaction */
+	LWLockReleaseAll();
 	/* cursors of a procedure that has committed */
 	PortalErrorCleanup();
 	jit_reset_after_error();
@@ -813,7 +827,9 @@ gtf_executor_main(Datum arg)
 	my_role_is_superuser = start.is_superuser;
 	gtf_connect_as_role(start.database, start.role, start.can_login,
 						start.is_superuser);
+	gtf_hook_begin_process();
 	process_session_preload_libraries();
+	gtf_hook_libraries_loaded();
 	emit_log_hook = prev_emit_log_hook;
 
 	/* the owner's is not for tasks, whose time-outs are gtf's */

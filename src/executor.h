@@ -48,12 +48,14 @@ typedef struct GtfExecutorStart
 
 /*
  * Run an atomic body in the current transaction; its result as jsonb, in
- * the current memory context, or NULL.
+ * the current memory context, or NULL.  That context must survive the end of
+ * the transaction.
  */
 extern Jsonb *gtf_body_run_function(const GtfTask *task, struct GtfType *type);
 
 /*
- * Run a procedure or an ad-hoc command at top level.  Called outside a
+ * Run a body that is not atomic at top level: a procedure or a hook, an
+ * ad-hoc command.  Called outside a
  * transaction and returns outside one; after an error the caller aborts.
  * context must survive transactions.
  */

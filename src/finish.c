@@ -213,6 +213,22 @@ gtf_finish_unstarted(GtfOutcome *outcome)
 	return found;
 }
 
+/* Is there nothing left of a body whose process is gone? */
+static bool
+is_undone(const GtfOutcome *outcome, const GtfType *type)
+{
+	GtfLive		live;
+
+	if (type == NULL)
+		return false;
+	if (type->kind != GTF_TYPE_HOOK)
+		return gtf_type_is_atomic(type);
+
+	/* only its executor knew the hook, and has written it down */
+	return gtf_store_live_get(&outcome->task_id, &live) &&
+		live.attempt == outcome->attempt && live.atomic;
+}
+
 bool
 gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 				const GtfType *type, const GtfTaskRef *ref,
@@ -236,7 +252,7 @@ gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 	 * losing its executors; others may have, and do so only as often as their
 	 * submitter said.
 	 */
-	if (type && gtf_type_is_atomic(type))
+	if (is_undone(outcome, type))
 	{
 		losses = gtf_store_lost_count(&outcome->task_id) + 1;
 		again = losses < gtf_crash_limit;
@@ -251,7 +267,7 @@ gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 		again = outcome->attempt < max_attempts(task, type);
 		if (!again)
 			outcome->stack_trace =
-				pstrdup("DETAIL:  Procedures and commands may have left something behind. They run again only while attempts remain.\n"
+				pstrdup("DETAIL:  Procedures, commands and hooks may have left something behind. They run again only while attempts remain.\n"
 						"HINT:  See the server's log for the reason. gtf_retry() runs the task again.");
 	}
 

@@ -66,6 +66,11 @@ typedef struct Handler
 	HandlerState state;
 	SubTransactionId subid;		/* RAN: the subtransaction it belongs to */
 	GtfKeptHandler what;
+
+	/* or, of a task in C */
+	void		(*callback) (void *arg);
+	void	   *arg;
+	const char *name;
 } Handler;
 
 static Handler handlers[GTF_MAX_HANDLERS];
@@ -308,6 +313,7 @@ run_one(Handler *handler, bool last)
 	MemoryContext scratch = AllocSetContextCreate(caller, "gtf abort or cleanup handler",
 												  ALLOCSET_DEFAULT_SIZES);
 	ErrorContextCallback *stack = error_context_stack;
+	int			level = GetCurrentTransactionNestLevel();
 	char	   *volatile name = "";
 	ErrorData  *volatile edata = NULL;
 
@@ -332,9 +338,17 @@ run_one(Handler *handler, bool last)
 		/* see what the body has done so far */
 		CommandCounterIncrement();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		name = format_procedure_qualified(handler->what.function);
-		check_again(&handler->what, gtf_current_task->owner);
-		call(&handler->what);
+		if (handler->callback)
+		{
+			name = unconstify(char *, handler->name);
+			handler->callback(handler->arg);
+		}
+		else
+		{
+			name = format_procedure_qualified(handler->what.function);
+			check_again(&handler->what, gtf_current_task->owner);
+			call(&handler->what);
+		}
 		PopActiveSnapshot();
 		CommandCounterIncrement();
 		if (last)
@@ -346,10 +360,18 @@ run_one(Handler *handler, bool last)
 	}
 	PG_CATCH();
 	{
+		/* code in C may have ended all of it */
+		if (GetCurrentTransactionNestLevel() <= level)
+		{
+			running = false;
+			PG_RE_THROW();
+		}
 		MemoryContextSwitchTo(handlers_context);
 		edata = CopyErrorData();
 		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
+		/* or have left subtransactions of its own */
+		while (GetCurrentTransactionNestLevel() > level)
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
 	running = false;
@@ -513,6 +535,25 @@ check_size(const Jsonb *arg)
 }
 
 static void
+check_number(void)
+{
+	if (num_handlers == GTF_MAX_HANDLERS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("a task cannot register more than %d handlers",
+						GTF_MAX_HANDLERS)));
+}
+
+/* One more is registered. */
+static void
+registered(bool is_abort)
+{
+	if (is_abort)
+		gtf_slot_set_abortable();
+	(void) gtf_safe_point();
+}
+
+static void
 register_handler(FunctionCallInfo fcinfo, bool is_abort, const char *name)
 {
 	Jsonb	   *arg = NULL;
@@ -531,11 +572,7 @@ register_handler(FunctionCallInfo fcinfo, bool is_abort, const char *name)
 		arg = PG_GETARG_JSONB_P(1);
 	if (arg)
 		check_size(arg);
-	if (num_handlers == GTF_MAX_HANDLERS)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("a task cannot register more than %d handlers",
-						GTF_MAX_HANDLERS)));
+	check_number();
 	describe(PG_GETARG_OID(0), arg, &what);
 
 	if (arg)
@@ -550,9 +587,22 @@ register_handler(FunctionCallInfo fcinfo, bool is_abort, const char *name)
 				 errmsg("out of shared memory for arguments of cleanup handlers"),
 				 errhint("You might need to increase gtf.payload_memory.")));
 	append(is_abort)->what = what;
-	if (is_abort)
-		gtf_slot_set_abortable();
-	(void) gtf_safe_point();
+	registered(is_abort);
+}
+
+void
+gtf_handlers_add(bool is_abort, const char *name,
+				 void (*callback) (void *arg), void *arg)
+{
+	Handler    *handler;
+
+	check_number();
+	(void) context();
+	handler = append(is_abort);
+	handler->callback = callback;
+	handler->arg = arg;
+	handler->name = name;
+	registered(is_abort);
 }
 
 /*

@@ -16,7 +16,7 @@
 typedef struct GtfHandlerError
 {
 	bool		is_abort;		/* else a cleanup handler */
-	const char *name;			/* signature of the function */
+	const char *name;			/* of the function, or hook */
 	ErrorData  *edata;
 } GtfHandlerError;
 
@@ -26,6 +26,14 @@ extern bool gtf_handlers_any(void);
 
 /* Take over the cleanup handlers that another process has left. */
 extern void gtf_handlers_load(const GtfKeptHandler *kept, int n);
+
+/*
+ * Register a callback in C of the running task, which says its name where it
+ * fails.  name and arg have to last until handlers have run.  It is not kept
+ * for another process.  ERROR 54000.
+ */
+extern void gtf_handlers_add(bool is_abort, const char *name,
+							 void (*callback) (void *arg), void *arg);
 
 /*
  * At a safe point: run the abort handlers that have not run yet, the last

@@ -396,11 +396,17 @@ gtf_type_resolve(GtfType *type, Oid role)
 		case GTF_TYPE_COMMAND:
 			return InvalidOid;
 		case GTF_TYPE_HOOK:
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("task type \"%s\" cannot be run", type->name),
-					 errdetail("This version of gtf does not run hooks.")));
-			break;
+			/* who had the library loaded answers for its code */
+			if (type->library && superuser_arg(role) &&
+				!superuser_arg(type->registered_by))
+				ereport(ERROR,
+						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						 errmsg("a task of a superuser cannot run code of library \"%s\"",
+								type->library),
+						 errdetail("Task type \"%s\" was registered by a role that is no superuser any more.",
+								   type->name),
+						 errhint("Register the task type again.")));
+			return InvalidOid;
 		case GTF_TYPE_FUNCTION:
 		case GTF_TYPE_PROCEDURE:
 			break;

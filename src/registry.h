@@ -16,6 +16,7 @@
 
 #include "nodes/primnodes.h"
 
+#include "gtf.h"
 #include "task.h"
 
 #define GTF_TYPE_NAME_MAX		128 /* bytes */
@@ -54,6 +55,7 @@ typedef struct GtfType
 	/* not stored: found when the code is resolved, checked at each use */
 	Oid			handler_oid;
 	struct GtfSignature *signature;
+	const GtfHook *code;		/* of a hook, see gtf_hook_resolve() */
 } GtfType;
 
 /* Cached; valid until the end of the transaction.  ERROR 42704 or NULL. */
@@ -69,11 +71,16 @@ extern void gtf_type_keep_in(MemoryContext context);
 /* Make the next lookup read anew: after a change in this transaction. */
 extern void gtf_type_forget(void);
 
-/* Is the body one transaction with the final status? */
+/*
+ * Is the body one transaction with the final status?  Of a hook this is known
+ * only in a process that has resolved it; elsewhere the answer is no.
+ */
 static inline bool
 gtf_type_is_atomic(const GtfType *type)
 {
-	return type->kind == GTF_TYPE_FUNCTION;
+	return type->kind == GTF_TYPE_FUNCTION ||
+		(type->kind == GTF_TYPE_HOOK && type->code != NULL &&
+		 (type->code->flags & GTF_HOOK_ATOMIC) != 0);
 }
 
 /*
@@ -86,7 +93,8 @@ extern void gtf_type_set_handler(GtfType *type, Oid function);
  * Find the code of a type and check that role may run it: the function is
  * there with the recorded owner, EXECUTE is granted, role is a member of
  * submit_role, and a superuser runs only code of a superuser or his own.
- * ERROR 42883, 42501.  A command has no code to find.
+ * ERROR 42883, 42501.  A command has no code to find, a hook is found by
+ * gtf_hook_resolve().
  */
 extern Oid	gtf_type_resolve(GtfType *type, Oid role);
 

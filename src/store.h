@@ -226,6 +226,7 @@ typedef struct GtfLive
 	pg_uuid_t	task_id;
 	int32		attempt;
 	char		state;			/* GTF_LIVE_* */
+	bool		atomic;			/* RUNNING: a hook that says it is */
 	TimestampTz since;			/* started_at, or not before */
 	int32		worker;
 

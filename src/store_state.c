@@ -31,6 +31,9 @@ enum
 	LIVE_PROGRESS_KIND, LIVE_PAYLOAD
 };
 
+/* As GTF_LIVE_RUNNING, of a hook that is atomic: known here only. */
+#define LIVE_RUNNING_ATOMIC	'a'
+
 enum
 {
 	REQUEST_TASK_ID = 1, REQUEST_AT, REQUEST_BY, REQUEST_CAUSE, REQUEST_FORCE
@@ -59,7 +62,8 @@ live_from_slot(TupleTableSlot *slot, GtfLive *live, bool with_payload)
 	GET(LIVE_WORKER);
 	live->worker = isnull ? 0 : DatumGetInt32(d);
 	GET(LIVE_STATE);
-	live->state = DatumGetChar(d);
+	live->atomic = DatumGetChar(d) == LIVE_RUNNING_ATOMIC;
+	live->state = live->atomic ? GTF_LIVE_RUNNING : DatumGetChar(d);
 	GET(LIVE_PROGRESS_KIND);
 	live->progress.kind = isnull ? GTF_PROGRESS_NONE : DatumGetChar(d);
 	GET(LIVE_PROGRESS_CURRENT);
@@ -185,7 +189,7 @@ gtf_store_live_put(const GtfLive *live)
 	PUT(LIVE_ATTEMPT, Int32GetDatum(live->attempt));
 	if (live->worker != 0)
 		PUT(LIVE_WORKER, Int32GetDatum(live->worker));
-	PUT(LIVE_STATE, CharGetDatum(live->state));
+	PUT(LIVE_STATE, CharGetDatum(live->atomic ? LIVE_RUNNING_ATOMIC : live->state));
 	put_report(live, values, isnull);
 	gtf_writer_put(&writer);
 	gtf_writer_close(&writer);

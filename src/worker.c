@@ -286,6 +286,9 @@ gtf_tx_commit(bool durable)
 	MemoryContext context = tx_context;
 	bool		wrote = TransactionIdIsValid(GetTopTransactionIdIfAny());
 
+	/* a body in C; it would not be committed */
+	if (GetCurrentTransactionNestLevel() > 1)
+		elog(ERROR, "a subtransaction was left open");
 	if (ActiveSnapshotSet())
 		PopActiveSnapshot();
 	if (!durable)

@@ -64,7 +64,7 @@ lay_out() { # FILE
 changed=0
 shopt -s nullglob
 cd "$ROOT"
-for f in src/*.[ch] include/*.h test/modules/*/*.[ch]; do
+for f in src/*.[ch] test/modules/*/*.[ch]; do
     [[ $f != src/errcodes_table.h ]] || continue
     lay_out "$f" >"$WORK/tmp/indented"
     [[ -s $WORK/tmp/indented ]] || die "the indenter gave nothing for $f"

@@ -14,7 +14,31 @@ my $root = "$FindBin::RealBin/../..";
 my @pages = ('README.md', map { s{^\Q$root\E/}{}r } sort glob("$root/docs/*.md"));
 my %text = map { $_ => slurp_file("$root/$_") } @pages;
 
-my $node = gtf_node('main', extension => 0);
+# ---- the tutorial of docs/c-tasks.md: its files, made and installed as it says
+
+my $tutorial = "$PostgreSQL::Test::Utils::tmp_check/tutorial";
+my ($pkglibdir) = map { chomp; $_ } scalar `pg_config --pkglibdir`;
+my @files = $text{'docs/c-tasks.md'} =~ /^```\w+ file=(\S+)\n(.*?)^```$/gms;
+my ($commands) = $text{'docs/c-tasks.md'} =~ /^```sh\n(make\n.*?)^```$/ms;
+
+mkdir $tutorial;
+while (my ($file, $content) = splice @files, 0, 2)
+{
+	append_to_file("$tutorial/$file", $content);
+}
+foreach my $command (split /\n/, $commands // '')
+{
+	my ($stdout, $stderr);
+
+	# into a folder of ours, and no bitcode, for that needs clang
+	$command =~ s/^sudo //;
+	$command .= " -s -C $tutorial DESTDIR=$tutorial/root with_llvm=no";
+	my $ok = run_log([ 'sh', '-c', "MAKEFLAGS= $command" ], '>', \$stdout, '2>', \$stderr);
+	ok($ok && $stderr eq '', "the tutorial's $command") or diag $stderr;
+}
+
+my $node = gtf_node('main', extension => 0,
+	conf => "dynamic_library_path = '\$libdir:$tutorial/root$pkglibdir'");
 
 # ---- examples
 
@@ -30,7 +54,7 @@ sub examples
 	foreach my $line (split /\n/, $text{$page})
 	{
 		$n++;
-		if ($line =~ /^```(\w*)$/)
+		if ($line =~ /^```(\w*)(?: file=\S+)?$/)
 		{
 			# the line of a fence is free to say where the output belongs
 			push @script, $1 eq 'sql' ? "\\echo == $n" : $block eq 'sql' ? '\echo ==' : '';
