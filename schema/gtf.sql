@@ -60,6 +60,7 @@ CREATE TABLE gtf.tasks (
 	queue text COLLATE "C",
 	task_key text COLLATE "C",
 	task_name text,
+	depends_on uuid[],
 	args jsonb NOT NULL,
 	CONSTRAINT tasks_pkey PRIMARY KEY (id)
 ) USING heap;
@@ -128,6 +129,13 @@ CREATE TABLE gtf.task_subscribers (
 
 -- for lists, and for roles that are dropped
 CREATE INDEX task_subscribers_role ON gtf.task_subscribers (role, task_id);
+
+-- Which tasks have a task in depends_on; written with the dependent task.
+CREATE TABLE gtf.dependents (
+	prerequisite_id uuid NOT NULL,
+	task_id uuid NOT NULL,
+	CONSTRAINT dependents_pkey PRIMARY KEY (prerequisite_id, task_id)
+) USING heap;
 
 -- Requests to abort attempts that were running, until these have ended.
 CREATE TABLE gtf.abort_requests (
@@ -290,6 +298,10 @@ CREATE FUNCTION gtf_context(
 	OUT scope text, OUT status text, OUT args jsonb, OUT payload jsonb,
 	OUT attempt int, OUT owner regrole, OUT app_user text, OUT timeout interval)
 RETURNS record LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_context';
+
+CREATE FUNCTION gtf_dependency_results()
+RETURNS TABLE (task_id uuid, task_type text, status text, payload jsonb, result jsonb)
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_dependency_results';
 
 CREATE FUNCTION gtf_cancel(task_id uuid, force boolean DEFAULT false)
 RETURNS text LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'gtf_cancel';
@@ -459,7 +471,7 @@ SELECT
 	d.cancel_action IS NOT NULL AS can_cancel,
 	d.cancel_action,
 	s.ended_at IS NULL AND gtf._administers(t.owner) AS can_force,
-	'{}'::uuid[] AS depends_on,
+	coalesce(t.depends_on, '{}') AS depends_on,
 	jsonb_strip_nulls(jsonb_build_object(
 		'execution_mode', 'async',
 		'timeout', trim_scale(extract(epoch FROM d.timeout)),
@@ -591,7 +603,11 @@ BEGIN ATOMIC
 		LEFT JOIN gtf._running() r ON r = t.id
 		CROSS JOIN LATERAL (
 			SELECT r IS NOT NULL OR coalesce(l.state IN ('r', 'a'), false) AS running,
-				greatest(t.created_at, t.run_at, l.since) AS due,
+				CASE WHEN t.depends_on IS NULL OR NOT EXISTS (
+						SELECT FROM unnest(t.depends_on) p
+						WHERE NOT EXISTS (SELECT FROM gtf.outcomes s WHERE s.task_id = p AND s.status = 's'))
+					THEN greatest(t.created_at, t.run_at, l.since)
+					ELSE 'infinity' END AS due,
 				statement_timestamp() AS now) x
 	WHERE NOT EXISTS (
 		SELECT FROM gtf.outcomes o
@@ -730,7 +746,7 @@ WHERE r.oid = 10;
 SELECT setval('gtf.task_type_version_seq', 1);
 
 -- Administrators may read the tables, and the database's owner dump them.
-GRANT SELECT ON gtf.tasks, gtf.outcomes, gtf.live, gtf.keys, gtf.task_subscribers, gtf.abort_requests, gtf.state, gtf.adopted, gtf.clean, gtf.task_type_versions
+GRANT SELECT ON gtf.tasks, gtf.outcomes, gtf.live, gtf.keys, gtf.task_subscribers, gtf.dependents, gtf.abort_requests, gtf.state, gtf.adopted, gtf.clean, gtf.task_type_versions
 	TO pg_database_owner;
 GRANT SELECT ON SEQUENCE gtf.task_type_version_seq TO pg_database_owner;
 
@@ -740,6 +756,7 @@ SELECT pg_extension_config_dump('gtf.live', '');
 SELECT pg_extension_config_dump('gtf.keys', '');
 -- roles are OIDs, as in gtf.tasks
 SELECT pg_extension_config_dump('gtf.task_subscribers', '');
+SELECT pg_extension_config_dump('gtf.dependents', '');
 SELECT pg_extension_config_dump('gtf.abort_requests', '');
 SELECT pg_extension_config_dump('gtf.state', '');
 SELECT pg_extension_config_dump('gtf.adopted', '');
@@ -751,6 +768,7 @@ COMMENT ON TABLE gtf.outcomes IS 'how attempts ended; read gtf.task_info and gtf
 COMMENT ON TABLE gtf.live IS 'attempts that run long or wait for another try; read gtf.task_info';
 COMMENT ON TABLE gtf.keys IS 'the task that was submitted last under each key';
 COMMENT ON TABLE gtf.task_subscribers IS 'who wants the outcome of a shared task; read gtf.task_subscribers_info';
+COMMENT ON TABLE gtf.dependents IS 'which tasks wait for which, by the one that is waited for; read depends_on in gtf.task_info';
 COMMENT ON TABLE gtf.abort_requests IS 'requests to abort that the running attempt has not followed yet';
 COMMENT ON TABLE gtf.task_type_versions IS 'task types and their former versions; read gtf.task_types';
 COMMENT ON TABLE gtf.state IS 'the server and database that these tables were written in';
@@ -801,6 +819,7 @@ COMMENT ON FUNCTION @extschema@.gtf_on_cleanup IS 'have a function called at the
 COMMENT ON FUNCTION @extschema@.gtf_is_aborting IS 'is the running task asked to stop? false outside a task';
 COMMENT ON FUNCTION @extschema@.gtf_check_abort IS 'raise an error if the running task is asked to stop';
 COMMENT ON FUNCTION @extschema@.gtf_sleep IS 'sleep in a running task; false when woken by an abort';
+COMMENT ON FUNCTION @extschema@.gtf_dependency_results IS 'how the tasks ended that the running task was submitted to wait for, in the order of depends_on';
 COMMENT ON FUNCTION @extschema@.gtf_retry IS 'run a task again that has failed, was aborted or timed out';
 COMMENT ON PROCEDURE @extschema@.gtf_prune IS 'remove tasks that ended longer ago than the retention, those that ended first first';
 COMMENT ON FUNCTION @extschema@.gtf_adopt IS 'let the tasks of a copied database run here';

@@ -17,6 +17,7 @@
 #include "access/htup_details.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -34,6 +35,7 @@
 
 PG_FUNCTION_INFO_V1(gtf_task_id);
 PG_FUNCTION_INFO_V1(gtf_context);
+PG_FUNCTION_INFO_V1(gtf_dependency_results);
 PG_FUNCTION_INFO_V1(gtf_is_aborting);
 PG_FUNCTION_INFO_V1(gtf_check_abort);
 PG_FUNCTION_INFO_V1(gtf_sleep);
@@ -135,6 +137,51 @@ gtf_context(PG_FUNCTION_ARGS)
 
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
 													  values, nulls)));
+}
+
+/*
+ * gtf_dependency_results() RETURNS TABLE (task_id, task_type, status, payload,
+ * result)
+ *
+ * Of the prerequisites of the running task, in the order they were given.
+ * They were visible to its submitter, that is enough.
+ */
+Datum
+gtf_dependency_results(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	pg_uuid_t  *ids;
+	int			n;
+
+	require_task("gtf_dependency_results()");
+	(void) gtf_safe_point();
+	InitMaterializedSRF(fcinfo, 0);
+	ids = gtf_store_prerequisites(&gtf_current_task->id, &n, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		GtfTask    *task = gtf_store_task_head(&ids[i]);
+		GtfOutcome *last = gtf_store_outcome_last(&ids[i], NULL);
+		GtfType    *type = task ? gtf_type_by_version(task->type_version, true) : NULL;
+		Datum		values[5] = {0};
+		bool		nulls[5] = {false, true, true, true, true};
+
+		CHECK_FOR_INTERRUPTS();
+		values[0] = UUIDPGetDatum(&ids[i]);
+		if (type)
+			values[1] = CStringGetTextDatum(type->name);
+		if (last)
+		{
+			values[2] = CStringGetTextDatum(gtf_status_text(last->status));
+			values[3] = PointerGetDatum(last->payload);
+			values[4] = PointerGetDatum(last->result);
+		}
+		nulls[1] = type == NULL;
+		nulls[2] = last == NULL;
+		nulls[3] = last == NULL || last->payload == NULL;
+		nulls[4] = last == NULL || last->result == NULL;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	PG_RETURN_NULL();
 }
 
 bool

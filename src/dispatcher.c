@@ -167,11 +167,14 @@ static void
 start_scan(void)
 {
 	pg_uuid_t	zero = {{0}};
+	bool		whole = gtf_id_equal(&scan_from, &zero);
 
 	/* so that all that is waiting is known */
 	gtf_pool_recall();
+	gtf_queue_drop_waiting(&scan_from);
 	gtf_queue_known_begin();
-	gtf_queue_scan_starts(gtf_id_equal(&scan_from, &zero));
+	gtf_queue_scan_starts(whole);
+	gtf_depend_scan_starts(&me, whole);
 	gtf_count(MyDatabaseId, GTF_COUNT_SCANS, 1);
 	memset(&scan, 0, sizeof(GtfScan));
 	scan.after = scan_from;
@@ -244,7 +247,10 @@ scan_step(void)
 				refs[i].flags |= GTF_REF_DURABLE_START;
 			if (scan_may_meet)
 				refs[i].flags |= GTF_REF_SCANNED;
-			gtf_queue_add(&refs[i], me.now, me.flushed);
+			if (refs[i].flags & GTF_REF_DEPENDS)
+				gtf_depend_add(&refs[i]);
+			else
+				gtf_queue_add(&refs[i], me.now, me.flushed);
 		}
 		scan.after = refs[i].id;
 	}
@@ -267,12 +273,20 @@ take_in(const GtfTaskRef *submitted)
 	GtfTaskRef	ref = *submitted;
 	bool		returned = (ref.flags & GTF_REF_RETURNED) != 0;
 
+	if (ref.flags & GTF_REF_ENDED)
+	{
+		gtf_depend_ended(&ref.id);
+		return;
+	}
 	ref.flags &= ~GTF_REF_RETURNED;
 	/* what an executor gives back no scan has found */
 	if (!returned && (scanning || me.now < passed_until) &&
 		gtf_id_compare(&ref.id, &scan.after) <= 0)
 		ref.flags |= GTF_REF_SCANNED;
-	gtf_queue_add(&ref, me.now, me.flushed);
+	if (ref.flags & GTF_REF_DEPENDS)
+		gtf_depend_add(&ref);
+	else
+		gtf_queue_add(&ref, me.now, me.flushed);
 	if (!scanning || gtf_id_compare(&ref.id, &scan.after) <= 0)
 		return;
 	if (gtf_queue_known_full())
@@ -490,6 +504,8 @@ round_of_work(void *arg)
 		gtf_id_below(gtf_id_ticks(&from), &from);
 		gtf_dispatcher_ask_scan(&from);
 		active_since_sample = true;
+		/* the ring was full, maybe of ends */
+		gtf_depend_look_again();
 	}
 	if (me.live_again != 0)
 	{
@@ -506,6 +522,7 @@ round_of_work(void *arg)
 	}
 	if (scan_asked && !scanning)
 		start_scan();
+	gtf_depend_work(&me);
 	gtf_queue_advance(me.now, me.flushed);
 	gtf_settle_expired(&me);
 
@@ -524,7 +541,9 @@ round_of_work(void *arg)
 	}
 	/* when attempts that a crash has ended are settled */
 	gtf_settle_requests(&me);
-	if (scanning)
+	if (scanning && gtf_depend_busy())
+		gtf_dispatcher_look_at(&me, me.now);
+	else if (scanning)
 		scan_step();
 	keep_flusher();
 	if (gtf_enabled && me.scanned)
@@ -691,6 +710,7 @@ gtf_dispatcher_main(Datum arg)
 	gtf_queue_init(dispatcher_context);
 	gtf_pool_init(dispatcher_context, me.db);
 	gtf_dropped_init();
+	gtf_depend_init(dispatcher_context, me.db);
 
 	/* an error here ends the process; the launcher tries again later */
 	start_up(&home);

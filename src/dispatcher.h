@@ -45,8 +45,10 @@ typedef enum GtfTroubleKind
 	GTF_TROUBLE_START,			/* executors that were lost before its body
 								 * began */
 	GTF_TROUBLE_LIVE,			/* writing its row of gtf.live */
-	GTF_TROUBLE_ROLE			/* the subscriptions of a dropped role; tasks
+	GTF_TROUBLE_ROLE,			/* the subscriptions of a dropped role; tasks
 								 * 0 and 1: of all of them, see dropped.c */
+	GTF_TROUBLE_DEPEND,			/* looking at its prerequisites */
+	GTF_TROUBLE_DEPENDENTS		/* finding out who depends on it */
 } GtfTroubleKind;
 
 typedef struct GtfTroubleKey
@@ -90,6 +92,23 @@ extern bool gtf_pool_lanes_empty(void);
 
 /* Start and retire executors; fail the tasks of owners that cannot have one. */
 extern void gtf_pool_adjust(Dispatcher *d);
+
+/* ---- depend.c: tasks with prerequisites (GTF_REF_DEPENDS) ---- */
+extern void gtf_depend_init(MemoryContext context, int db);
+
+/* Have a task looked at: it goes into the queue when it is ready. */
+extern void gtf_depend_add(const GtfTaskRef *ref);
+
+/* From the ring: this task has ended. */
+extern void gtf_depend_ended(const pg_uuid_t *id);
+
+/* Some may have ended without our having heard of it. */
+extern void gtf_depend_look_again(void);
+extern void gtf_depend_scan_starts(Dispatcher *d, bool whole);
+
+/* Do the looking, some of it. */
+extern void gtf_depend_work(Dispatcher *d);
+extern bool gtf_depend_busy(void);	/* there is much left to look at */
 
 /* ---- live.c: attempts that run ---- */
 

@@ -298,6 +298,12 @@ prepare(Run *run)
 
 	gtf_tx_begin();
 	MemoryContextSwitchTo(task_context);
+	if (run->ref.flags & GTF_REF_DEPENDS)
+	{
+		/* it was in the queue only to be ended */
+		run->next = run->ref;
+		return false;
+	}
 	run->task = gtf_store_task_fetch(&run->ref.id, &run->ref.tid);
 	if (run->task == NULL)
 		return false;

@@ -196,6 +196,11 @@ state_of_wait(State *state, const GtfTask *task, const GtfOutcome *last,
 		state->wait_reason = last ? "retry" : "scheduled";
 	else if (task->has_after && !gtf_store_has_ended(&task->after_id))
 		state->wait_reason = "key";
+	else if (task->has_prerequisites && !gtf_store_prerequisites_met(&task->id))
+	{
+		state->wait_reason = "dependency";
+		state->ready_since = 0;
+	}
 	else
 		state->wait_reason = "executor";
 }

@@ -65,19 +65,24 @@ prune(TimestampTz before, int64 max_rows)
 {
 	GtfEnded   *ended = palloc(PASS_TASKS * sizeof(GtfEnded));
 	int64		pruned = 0;
+	GtfEnded	last;
 	bool		more = true;
+	bool		first = true;
 
 	while (more && pruned < max_rows)
 	{
 		int			wanted = (int) Min(max_rows - pruned, PASS_TASKS);
-		int			n = gtf_store_ended_before(before, ended, wanted);
-		int64		at_start = pruned;
+		int			n = gtf_store_ended_before(before, first ? NULL : &last,
+													 ended, wanted);
 
 		for (int i = 0; i < n; i += BATCH_TASKS)
 			pruned += remove_batch(ended + i, Min(n - i, BATCH_TASKS), before);
 
-		/* all that is left is being retried, or removed by somebody else */
-		more = n == wanted && pruned > at_start;
+		/* what is left of these is wanted, or being removed by somebody else */
+		more = n == wanted;
+		if (n > 0)
+			last = ended[n - 1];
+		first = false;
 	}
 	pfree(ended);
 	return pruned;

@@ -500,6 +500,21 @@ gtf_queue_wants_scan(TimestampTz now, TimestampTz *at)
 }
 
 void
+gtf_queue_drop_waiting(const pg_uuid_t *after)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < delayed.count; i++)
+	{
+		if ((delayed.refs[i].flags & GTF_REF_DEPENDS) == 0 ||
+			gtf_id_compare(&delayed.refs[i].id, after) <= 0)
+			delayed.refs[kept++] = delayed.refs[i];
+	}
+	if (kept < delayed.count)
+		heapify(&delayed, kept);
+}
+
+void
 gtf_queue_scan_starts(bool whole)
 {
 	dlist_iter	iter;

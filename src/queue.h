@@ -95,6 +95,12 @@ extern int	gtf_queue_count(void);	/* all kinds */
  */
 extern bool gtf_queue_wants_scan(TimestampTz now, TimestampTz *at);
 
+/*
+ * Drop the references to tasks above this id that are here only to expire
+ * (GTF_REF_DEPENDS): a scan brings them again.
+ */
+extern void gtf_queue_drop_waiting(const pg_uuid_t *after);
+
 /* A scan starts, of the whole table or of a part that is not waited for. */
 extern void gtf_queue_scan_starts(bool whole);
 extern void gtf_queue_scan_ends(TimestampTz now);

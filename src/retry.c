@@ -31,9 +31,31 @@
 PG_FUNCTION_INFO_V1(gtf_retry);
 
 /*
+ * The prerequisites are looked at again; from now on they are not removed.
+ * ERROR P0002 if one was.
+ */
+static void
+keep_prerequisites(const pg_uuid_t *id)
+{
+	int			n;
+	pg_uuid_t  *ids = gtf_store_prerequisites(id, &n, NULL);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!gtf_store_task_keep(&ids[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_NO_DATA_FOUND),
+					 errmsg("prerequisite task \"%s\" does not exist any more",
+							gtf_id_text(&ids[i])),
+					 errhint("Submit a new task.")));
+	}
+}
+
+/*
  * gtf_retry(task_id) RETURNS void
  *
- * ERROR P0002 if the caller does not see the task, 55000 unless it has failed,
+ * ERROR P0002 if the caller does not see the task, or a prerequisite of it was
+ * removed, 55000 unless it has failed,
  * was aborted or timed out, 23505 if another
  * active task has its key.
  */
@@ -92,6 +114,11 @@ gtf_retry(PG_FUNCTION_ARGS)
 	ref.attempt = live.attempt;
 	ref.tid = task->tid;
 	ref.flags = GTF_REF_HAS_LIVE | GTF_REF_RETURNED;
+	if (task->has_prerequisites)
+	{
+		keep_prerequisites(id);
+		ref.flags |= GTF_REF_DEPENDS;
+	}
 	gtf_wakeup_submitted(&ref);
 	PG_RETURN_VOID();
 }

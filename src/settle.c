@@ -554,7 +554,14 @@ live_step(void *arg)
 	{
 		/* lost or failed before: let it not crash us unseen */
 		ref.flags |= GTF_REF_DURABLE_START;
-		gtf_queue_add(&ref, d->now, d->flushed);
+		/* it has run before, or was retried */
+		if (task->has_prerequisites)
+		{
+			ref.flags |= GTF_REF_DEPENDS;
+			gtf_depend_add(&ref);
+		}
+		else
+			gtf_queue_add(&ref, d->now, d->flushed);
 	}
 }
 

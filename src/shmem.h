@@ -55,6 +55,10 @@ typedef struct GtfTaskRef
 										 * had it */
 
 #define GTF_REF_CLEANUP			0x0010	/* not to be run: see gtf_kept_claim */
+#define GTF_REF_DEPENDS			0x0020	/* not to be run: prerequisites have not
+										 * been looked at */
+#define GTF_REF_ENDED			0x0040	/* in the ring only: that task has
+										 * ended, see gtf_watch */
 
 /* Order of starting: priority, then due time, then submission. */
 static inline int
@@ -586,11 +590,26 @@ extern int	gtf_waiter_add(const pg_uuid_t *id);
 extern bool gtf_waiter_done(int waiter);
 extern void gtf_waiter_remove(int waiter);
 
-/* Wake those who wait for a task.  Its end must be durable. */
+/*
+ * Wake those who wait for a task of this database.  Its end must be durable.
+ */
 extern void gtf_waiters_wake(const pg_uuid_t *id);
 
 /* Wake all waiters of the server, to look again. */
 extern void gtf_waiters_wake_all(void);
+
+/*
+ * ---- prerequisites: ends that the dispatcher wants to hear of ----
+ *
+ * It watches bits that ids are mapped to, and gets the ids of tasks with such
+ * a bit through the submit ring when they have ended and that is durable, like
+ * a waiter: it watches first and looks at the table then.  A zero id: some may
+ * have ended unheard.
+ */
+#define GTF_WATCH_BITS	32768
+extern int	gtf_watch_bit(const pg_uuid_t *id);
+extern void gtf_watch(int db, int bit, bool on);
+extern void gtf_watch_all(int db, bool on);
 
 /* ---- cumulative counters ---- */
 typedef enum GtfCounter

@@ -70,6 +70,10 @@ typedef struct Database
 	pg_atomic_uint32 ceiling;	/* see gtf_db_set_ceiling */
 	pg_atomic_uint64 counters[GTF_NUM_COUNTERS];
 
+	/* Written by the dispatcher only, see gtf_watch */
+	pg_atomic_uint32 watched[GTF_WATCH_BITS / 32];
+	bool		watching;		/* a bit may be set */
+
 	GtfTaskRef	submitted[GTF_SUBMIT_RING_SIZE];
 	GtfDone		done[GTF_DONE_RING_SIZE];
 } Database;

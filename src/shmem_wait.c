@@ -5,7 +5,8 @@
  *
  * A waiter registers first and then looks at the table; who ends a task
  * commits first and then looks at the waiters.  So one of the two sees the
- * other, and nobody polls.
+ * other, and nobody polls.  The dispatcher, which waits for prerequisites,
+ * does it in the same order.
  *
  *-------------------------------------------------------------------------
  */
@@ -211,12 +212,70 @@ gtf_waiter_remove(int w)
 	LWLockRelease(gtf_segment->waiter_lock);
 }
 
+int
+gtf_watch_bit(const pg_uuid_t *id)
+{
+	return hash_bytes(id->data + 8, 8) % GTF_WATCH_BITS;
+}
+
+void
+gtf_watch(int i, int bit, bool on)
+{
+	Database   *db = &gtf_segment->databases[i];
+	pg_atomic_uint32 *word = &db->watched[bit / 32];
+	uint32		mask = (uint32) 1 << (bit % 32);
+	uint32		old = pg_atomic_read_u32(word);
+
+	pg_atomic_write_u32(word, on ? old | mask : old & ~mask);
+	db->watching = true;
+	/* before the caller looks at the table */
+	pg_memory_barrier();
+}
+
+void
+gtf_watch_all(int i, bool on)
+{
+	Database   *db = &gtf_segment->databases[i];
+
+	for (int w = 0; w < GTF_WATCH_BITS / 32; w++)
+		pg_atomic_write_u32(&db->watched[w], on ? PG_UINT32_MAX : 0);
+	db->watching = on;
+	pg_memory_barrier();
+}
+
+/* Tell the dispatcher of this database if it watches the task; NULL: at all. */
+static void
+tell_dispatcher(const pg_uuid_t *id)
+{
+	int			i = gtf_db_find(MyDatabaseId);
+	Database   *db;
+	GtfTaskRef	ref = {0};
+
+	if (i < 0)
+		return;
+	db = &gtf_segment->databases[i];
+	if (!*(volatile bool *) &db->watching)
+		return;
+	if (id)
+	{
+		int			bit = gtf_watch_bit(id);
+
+		if ((pg_atomic_read_u32(&db->watched[bit / 32]) &
+			 ((uint32) 1 << (bit % 32))) == 0)
+			return;
+		ref.id = *id;
+	}
+	ref.flags = GTF_REF_ENDED | GTF_REF_RETURNED;
+	gtf_submitted_push(MyDatabaseId, &ref, 1);
+}
+
 void
 gtf_waiters_wake(const pg_uuid_t *id)
 {
 	int		   *bucket = bucket_of(id);
 
 	pg_memory_barrier();
+	tell_dispatcher(id);
 	if (*(volatile int *) bucket < 0)
 		return;
 	LWLockAcquire(gtf_segment->waiter_lock, LW_EXCLUSIVE);
@@ -236,6 +295,7 @@ gtf_waiters_wake(const pg_uuid_t *id)
 void
 gtf_waiters_wake_all(void)
 {
+	tell_dispatcher(NULL);
 	LWLockAcquire(gtf_segment->waiter_lock, LW_EXCLUSIVE);
 	for (int w = 0; w < gtf_max_waiters; w++)
 	{

@@ -43,15 +43,6 @@
 
 #include "store_common.h"
 
-/* Columns of gtf.tasks, in order. */
-enum
-{
-	TASK_ID = 1, TASK_CREATED_AT, TASK_OWNER, TASK_TYPE_VERSION,
-	TASK_PRIORITY, TASK_HOME, TASK_MAX_ATTEMPTS, TASK_RUN_AT, TASK_EXPIRES_AT,
-	TASK_TIMEOUT, TASK_PARENT_ID, TASK_ROOT_ID, TASK_AFTER_ID, TASK_SCOPE, TASK_APP_USER,
-	TASK_QUEUE, TASK_TASK_KEY, TASK_TASK_NAME, TASK_ARGS
-};
-
 StaticAssertDecl(TASK_OWNER == GTF_TASKS_OWNER, "same column");
 
 struct GtfTaskWriter
@@ -250,6 +241,23 @@ gtf_lookup_end(StoreLookup *lookup)
 	table_close(lookup->rel, AccessShareLock);
 }
 
+XLogRecPtr
+gtf_row_lsn(TupleTableSlot *slot)
+{
+	bool		shouldFree;
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, &shouldFree);
+	TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+	XLogRecPtr	lsn = InvalidXLogRecPtr;
+
+	/* a frozen row was committed and flushed long ago */
+	if (TransactionIdIsNormal(xmin) &&
+		!TransactionIdIsCurrentTransactionId(xmin))
+		lsn = TransactionIdGetCommitLSN(xmin);
+	if (shouldFree)
+		heap_freetuple(tuple);
+	return lsn;
+}
+
 /* ---- gtf.tasks ---- */
 
 GtfTaskWriter *
@@ -303,10 +311,15 @@ gtf_store_tasks_put(GtfTaskWriter *writer, GtfTask *task)
 		PUT(TASK_TASK_KEY, CStringGetTextDatum(task->task_key));
 	if (task->task_name)
 		PUT(TASK_TASK_NAME, CStringGetTextDatum(task->task_name));
+	if (task->num_prerequisites > 0)
+		PUT(TASK_DEPENDS_ON, gtf_ids_to_array(task->prerequisites,
+											  task->num_prerequisites));
 	PUT(TASK_ARGS, JsonbPGetDatum(task->args));
 
 	gtf_writer_put(&writer->w);
 	task->tid = slot->tts_tid;
+	if (task->num_prerequisites > 0)
+		gtf_dependents_put(task);
 }
 
 void
@@ -365,6 +378,7 @@ task_from_slot(TupleTableSlot *slot, bool with_args)
 	text_or_null(slot, TASK_QUEUE, task->queue);
 	text_or_null(slot, TASK_TASK_KEY, task->task_key);
 	text_or_null(slot, TASK_TASK_NAME, task->task_name);
+	task->has_prerequisites = !slot_attisnull(slot, TASK_DEPENDS_ON);
 	if (with_args)
 	{
 		GET(TASK_ARGS);
@@ -617,6 +631,8 @@ gtf_store_scan_pending(GtfScan *scan, int max_rows,
 			GET(TASK_PRIORITY);
 			ref->priority = DatumGetInt32(d);
 			ref->attempt = 1;
+			if (!slot_attisnull(slot, TASK_DEPENDS_ON))
+				ref->flags = GTF_REF_DEPENDS;
 			ExecClearTuple(slot);
 		}
 	}
@@ -828,18 +844,7 @@ outcome_last(const pg_uuid_t *id, XLogRecPtr *lsn, bool whole)
 		}
 
 		if (lsn)
-		{
-			bool		shouldFree;
-			HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, &shouldFree);
-			TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
-
-			/* a frozen row was committed and flushed long ago */
-			if (TransactionIdIsNormal(xmin) &&
-				!TransactionIdIsCurrentTransactionId(xmin))
-				*lsn = TransactionIdGetCommitLSN(xmin);
-			if (shouldFree)
-				heap_freetuple(tuple);
-		}
+			*lsn = gtf_row_lsn(slot);
 	}
 	gtf_lookup_end(&lookup);
 	return outcome;

@@ -62,6 +62,31 @@ extern GtfTask *gtf_store_task_head(const pg_uuid_t *id);
  */
 extern List *gtf_store_tasks_of(Oid owner, pg_uuid_t *after, int max_rows);
 
+/*
+ * What a task was submitted to wait for, in the current memory context, in
+ * the order of depends_on; NULL if it has none, or is gone.  *lsn, if not
+ * NULL, is where WAL must be flushed to for its submit to be durable.  Needs
+ * an active snapshot.
+ */
+extern pg_uuid_t *gtf_store_prerequisites(const pg_uuid_t *id, int *n,
+										  XLogRecPtr *lsn);
+
+/* Have all of them succeeded? */
+extern bool gtf_store_prerequisites_met(const pg_uuid_t *id);
+
+/*
+ * Keep a task from being removed until the transaction ends; false if it is
+ * gone.  Waits for who is removing it.
+ */
+extern bool gtf_store_task_keep(const pg_uuid_t *id);
+
+/*
+ * The tasks that have this one in depends_on, up to max, above *after in the
+ * order of their ids; returns their number.
+ */
+extern int	gtf_store_dependents(const pg_uuid_t *id, const pg_uuid_t *after,
+								 pg_uuid_t *ids, int max);
+
 /* Highest id in the table; false if it is empty. */
 extern bool gtf_store_last_id(pg_uuid_t *id);
 
@@ -206,13 +231,16 @@ typedef struct GtfEnded
 
 /*
  * The tasks that have ended before this time, those that ended first first,
- * at most max of them; returns their number.  Reads the whole table.
+ * at most max of them; only those after this one unless it is NULL.  Returns
+ * their number.  Reads the whole table.
  */
-extern int	gtf_store_ended_before(TimestampTz before, GtfEnded *ended, int max);
+extern int	gtf_store_ended_before(TimestampTz before, const GtfEnded *after,
+								   GtfEnded *ended, int max);
 
 /*
- * Remove a task with all its rows if it has ended before this time; else, or
- * if it is gone already, false.  The caller holds the task's lock and has an
+ * Remove a task with all its rows if it has ended before this time and no
+ * active task depends on it; else, or if it is gone already, false.  Leaves it
+ * alone if somebody is making one that does.  The caller holds the task's lock and has an
  * active snapshot.
  */
 extern bool gtf_store_task_remove(const pg_uuid_t *id, TimestampTz before);

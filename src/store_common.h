@@ -16,6 +16,15 @@
 #include "compat.h"
 #include "store.h"
 
+/* Columns of gtf.tasks, in order. */
+enum
+{
+	TASK_ID = 1, TASK_CREATED_AT, TASK_OWNER, TASK_TYPE_VERSION,
+	TASK_PRIORITY, TASK_HOME, TASK_MAX_ATTEMPTS, TASK_RUN_AT, TASK_EXPIRES_AT,
+	TASK_TIMEOUT, TASK_PARENT_ID, TASK_ROOT_ID, TASK_AFTER_ID, TASK_SCOPE, TASK_APP_USER,
+	TASK_QUEUE, TASK_TASK_KEY, TASK_TASK_NAME, TASK_DEPENDS_ON, TASK_ARGS
+};
+
 /* Columns of gtf.outcomes, in order. */
 enum
 {
@@ -47,6 +56,16 @@ extern void gtf_writer_put(StoreWriter *writer);
 extern bool gtf_writer_try(StoreWriter *writer);
 extern void gtf_writer_close(StoreWriter *writer);
 
+/* The rest of a task's row, see store_depend.c. */
+extern Datum gtf_ids_to_array(const pg_uuid_t *ids, int n);
+extern void gtf_dependents_put(const GtfTask *task);
+
+/*
+ * Before a task is removed: false if an active one depends on it, or may come
+ * to do so.  Else what gtf.dependents has of it is gone.
+ */
+extern bool gtf_dependents_remove(const pg_uuid_t *id);
+
 /* Look up rows by a unique index whose first column is a uuid. */
 typedef struct StoreLookup
 {
@@ -60,7 +79,7 @@ extern void gtf_lookup_begin(StoreLookup *lookup, const char *table,
 							 const char *index, const pg_uuid_t *id,
 							 Snapshot snapshot);
 
-/* The same by any key of an index. */
+/* The same by any key of an index, or several of its columns. */
 extern void gtf_lookup_begin_key(StoreLookup *lookup, const char *table,
 								 const char *index, ScanKey key,
 								 Snapshot snapshot);
@@ -69,6 +88,9 @@ extern void gtf_lookup_begin_keys(StoreLookup *lookup, const char *table,
 								  Snapshot snapshot);
 extern bool gtf_lookup_next(StoreLookup *lookup, ScanDirection direction);
 extern void gtf_lookup_end(StoreLookup *lookup);
+
+/* Up to where WAL must be flushed before the row in the slot is durable. */
+extern XLogRecPtr gtf_row_lsn(TupleTableSlot *slot);
 
 /*
  * SPI as the owner of gtf's tables under a search_path that nobody else can

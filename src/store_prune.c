@@ -38,7 +38,8 @@ compare_heap(Datum a, Datum b, void *arg)
 }
 
 int
-gtf_store_ended_before(TimestampTz before, GtfEnded *ended, int max)
+gtf_store_ended_before(TimestampTz before, const GtfEnded *after,
+					   GtfEnded *ended, int max)
 {
 	Snapshot	snapshot;
 	Relation	rel;
@@ -66,6 +67,8 @@ gtf_store_ended_before(TimestampTz before, GtfEnded *ended, int max)
 			!gtf_status_is_final(DatumGetChar(slot_getattr(slot, OUT_STATUS, &isnull))))
 			continue;
 		row.task_id = *DatumGetUUIDP(slot_getattr(slot, OUT_TASK_ID, &isnull));
+		if (after && compare_ended(&row, after) <= 0)
+			continue;
 		if (n < max)
 		{
 			ended[n] = row;
@@ -121,7 +124,7 @@ gtf_store_task_remove(const pg_uuid_t *id, TimestampTz before)
 		last->ended_at < before;
 	if (last)
 		pfree(last);
-	if (!ended)
+	if (!ended || !gtf_dependents_remove(id))
 		return false;
 
 	/* the row of the task first: who looks for an outcome has found that */

@@ -24,10 +24,12 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/hsearch.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
 #include "access.h"
+#include "errors.h"
 #include "executor.h"
 #include "keys.h"
 #include "registry.h"
@@ -36,6 +38,7 @@
 #include "shmem.h"
 #include "store.h"
 #include "task.h"
+#include "visible.h"
 #include "wakeup.h"
 
 #define MAX_TEXT_OPTION 128		/* bytes of a queue's name */
@@ -53,6 +56,8 @@ typedef struct SubmitOptions
 	TimestampTz run_at;
 	TimestampTz expires_at;
 	int32		max_attempts;	/* 0 = the type's */
+	int			num_prerequisites;
+	pg_uuid_t  *prerequisites;
 } SubmitOptions;
 
 PG_FUNCTION_INFO_V1(gtf_submit);
@@ -96,6 +101,57 @@ read_key(Datum key)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("task_key must not be empty")));
 	return task_key;
+}
+
+/*
+ * What the task shall wait for: no id twice.  They are tasks that the caller
+ * sees, and are not removed before the transaction ends.
+ */
+static void
+read_prerequisites(ArrayType *array, SubmitOptions *o)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+	HTAB	   *seen;
+	HASHCTL		ctl = {0};
+
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("depends_on must be a one-dimensional array")));
+	deconstruct_array(array, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR,
+					  &elements, &nulls, &n);
+	if (n == 0)
+		return;
+	ctl.keysize = sizeof(pg_uuid_t);
+	ctl.entrysize = sizeof(pg_uuid_t);
+	ctl.hcxt = CurrentMemoryContext;
+	seen = hash_create("gtf depends_on", n, &ctl,
+					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	o->prerequisites = palloc(n * sizeof(pg_uuid_t));
+	for (int i = 0; i < n; i++)
+	{
+		pg_uuid_t  *id;
+		GtfTask    *task;
+		bool		found;
+
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("depends_on must not contain nulls")));
+		id = DatumGetUUIDP(elements[i]);
+		(void) hash_search(seen, id, HASH_ENTER, &found);
+		if (found)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		task = gtf_visible_task(id);
+		if (task == NULL || !gtf_store_task_keep(id))
+			gtf_error_no_task(id);
+		pfree(task);
+		o->prerequisites[o->num_prerequisites++] = *id;
+	}
+	hash_destroy(seen);
 }
 
 /*
@@ -181,7 +237,8 @@ read_options(FunctionCallInfo fcinfo, int first)
 					 errmsg("max_attempts must be at least 1")));
 	}
 
-	not_yet(!PG_ARGISNULL(first + 10), "depends_on");
+	if (!PG_ARGISNULL(first + 10))
+		read_prerequisites(PG_GETARG_ARRAYTYPE_P(first + 10), &o);
 	return o;
 }
 
@@ -242,6 +299,8 @@ put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
 	}
 	task.queue = o->queue;
 	task.task_name = o->task_name;
+	task.num_prerequisites = o->num_prerequisites;
+	task.prerequisites = o->prerequisites;
 	task.args = args;
 	gtf_store_tasks_put(writer, &task);
 	if (task.scope == GTF_SCOPE_SHARED)
@@ -255,6 +314,8 @@ put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
 	ref.priority = task.priority;
 	ref.attempt = 1;
 	ref.tid = task.tid;
+	if (task.num_prerequisites > 0)
+		ref.flags = GTF_REF_DEPENDS;
 	gtf_wakeup_submitted(&ref);
 	*id = task.id;
 }

@@ -64,6 +64,9 @@ typedef struct GtfTask
 	char	   *queue;			/* never NULL */
 	char	   *task_key;		/* or NULL */
 	char	   *task_name;		/* or NULL */
+	bool		has_prerequisites;
+	int			num_prerequisites;	/* only of one that is to be written */
+	const pg_uuid_t *prerequisites;
 	Jsonb	   *args;
 	ItemPointerData tid;		/* where the row is; a hint, checked by id */
 } GtfTask;
