@@ -82,15 +82,6 @@ check_may_submit(const char *function)
 				 errmsg("cannot submit a task within a security-restricted operation")));
 }
 
-static void
-not_yet(bool given, const char *what)
-{
-	if (given)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("%s is not supported by this version of gtf", what)));
-}
-
 static char *
 read_key(Datum key)
 {
