@@ -73,7 +73,7 @@ prune(TimestampTz before, int64 max_rows)
 	{
 		int			wanted = (int) Min(max_rows - pruned, PASS_TASKS);
 		int			n = gtf_store_ended_before(before, first ? NULL : &last,
-													 ended, wanted);
+											   ended, wanted);
 
 		for (int i = 0; i < n; i += BATCH_TASKS)
 			pruned += remove_batch(ended + i, Min(n - i, BATCH_TASKS), before);

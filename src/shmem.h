@@ -55,8 +55,8 @@ typedef struct GtfTaskRef
 										 * had it */
 
 #define GTF_REF_CLEANUP			0x0010	/* not to be run: see gtf_kept_claim */
-#define GTF_REF_DEPENDS			0x0020	/* not to be run: prerequisites have not
-										 * been looked at */
+#define GTF_REF_DEPENDS			0x0020	/* not to be run: prerequisites have
+										 * not been looked at */
 #define GTF_REF_ENDED			0x0040	/* in the ring only: that task has
 										 * ended, see gtf_watch */
 
