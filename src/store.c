@@ -43,8 +43,6 @@
 
 #include "store_common.h"
 
-StaticAssertDecl(TASK_OWNER == GTF_TASKS_OWNER, "same column");
-
 struct GtfTaskWriter
 {
 	StoreWriter w;

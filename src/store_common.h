@@ -34,9 +34,6 @@ enum
 	OUT_ERROR_MESSAGE, OUT_EXCEPTION_TYPE, OUT_STACK_TRACE
 };
 
-/* A column of gtf.tasks. */
-#define GTF_TASKS_OWNER 3
-
 /* Inserting rows straight into a table of ours and its indexes. */
 typedef struct StoreWriter
 {

@@ -232,5 +232,5 @@ gtf_store_gone_subscribers(void)
 List *
 gtf_store_gone_owners(void)
 {
-	return gone_roles("tasks", "tasks_owner", GTF_TASKS_OWNER);
+	return gone_roles("tasks", "tasks_owner", TASK_OWNER);
 }
