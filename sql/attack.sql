@@ -54,7 +54,7 @@ CREATE FUNCTION answers(id uuid) RETURNS TABLE (call text, answer text) LANGUAGE
   UNION ALL SELECT 'view', status FROM gtf.task_info i WHERE i.id = $1
   UNION ALL SELECT 'attempts', error_message FROM gtf.task_attempts WHERE task_id = id
   UNION ALL SELECT 'subscribers', role::text FROM gtf.task_subscribers_info WHERE task_id = id
-  UNION ALL SELECT 'state', CASE WHEN s IS NOT NULL THEN 'known' END FROM gtf._current_state(id) s
+  UNION ALL SELECT 'state', CASE WHEN NOT s IS NULL THEN 'known' END FROM gtf._current_state(id) s
   UNION ALL SELECT 'count', gtf._subscriber_count(id, 's')::text
   UNION ALL SELECT 'visible', gtf._visible(id, 's', 'regress_gtf_alice'::regrole, '')::text
   UNION ALL SELECT 'subscribed', gtf._is_subscribed(id, 's', 'regress_gtf_alice'::regrole, '')::text $$;

@@ -54,6 +54,22 @@ SELECT t.task_key, string_agg(role || CASE WHEN s.app_user <> '' THEN ' for ' ||
   FROM gtf.task_subscribers_info s JOIN gtf.task_info t ON t.id = s.task_id GROUP BY 1;
 GRANT SELECT ON facts, subscribers TO PUBLIC;
 
+-- Private tasks do without the table of subscribers: nothing of this looks for it.
+SET ROLE regress_gtf_alice;
+SELECT gtf_submit('alone', '{}', 'k', delay => '1 h') AS of_alice \gset
+RESET ROLE;
+BEGIN;
+ALTER TABLE gtf.task_subscribers RENAME TO hidden;
+SET LOCAL ROLE regress_gtf_bob;
+SELECT gtf_submit('alone', '{}', 'k', delay => '1 h') AS of_bob \gset
+SELECT gtf_submit('alone', '{}', 'k') = :'of_bob' AS joined;
+SELECT subscriber_count, is_subscribed, cancel_action FROM gtf.task_info;
+SELECT gtf_status(:'of_alice'), gtf_status(:'of_bob'), gtf_cancel(:'of_bob'), gtf_retry(:'of_bob');
+SELECT fails($$SELECT gtf_submit('add', '{}', 'k', delay => '1 h')$$);
+ROLLBACK;
+SELECT gtf_cancel(:'of_alice');
+CALL gtf_prune('0');
+
 -- A shared task has a key.
 SELECT fails($$SELECT gtf_submit('add')$$);
 SELECT fails($$SELECT gtf_submit('alone', scope => 'shared')$$);
