@@ -61,6 +61,7 @@
 
 #define KEY_WAIT_MS		50		/* between two looks at who had the key */
 #define WRITE_TRIES 5			/* of a failed attempt's outcome, 1 s apart */
+#define DEAF_MS			1000	/* that it takes no code to serve interrupts */
 
 const GtfTask *gtf_current_task = NULL;
 const struct GtfType *gtf_current_type = NULL;
@@ -133,8 +134,9 @@ detach(int code, Datum arg)
  * so a late signal does nothing.
  */
 static void
-handle_doorbell(SIGNAL_ARGS)
+handle_doorbell(int signo, siginfo_t *info, void *ucontext)
 {
+	static TimestampTz told_at = 0;
 	int			save_errno = errno;
 	bool		terminate;
 
@@ -149,11 +151,28 @@ handle_doorbell(SIGNAL_ARGS)
 	}
 	if (terminate)
 	{
+		if (!ProcDiePending)
+			told_at = GetCurrentTimestamp();
+		else if (TimestampDifferenceExceeds(told_at, GetCurrentTimestamp(), DEAF_MS))
+			gtf_hook_stop_here(ucontext);
 		InterruptPending = true;
 		ProcDiePending = true;
 	}
 	SetLatch(MyLatch);
 	errno = save_errno;
+}
+
+/* Not by pqsignal(): the handler wants to know what it has interrupted. */
+static void
+install_doorbell(void)
+{
+	struct sigaction action = {0};
+
+	action.sa_sigaction = handle_doorbell;
+	action.sa_flags = SA_RESTART | SA_SIGINFO;
+	sigemptyset(&action.sa_mask);
+	if (sigaction(SIGUSR2, &action, NULL) != 0)
+		elog(ERROR, "could not install a signal handler: %m");
 }
 
 bool
@@ -824,7 +843,7 @@ gtf_executor_main(Datum arg)
 		proc_exit(0);
 	/* before the connection, so that it runs after the rollback */
 	before_shmem_exit(detach, (Datum) 0);
-	pqsignal(SIGUSR2, handle_doorbell);
+	install_doorbell();
 	gtf_worker_signals();
 
 	prev_emit_log_hook = emit_log_hook;

@@ -98,8 +98,8 @@ static bool is_executor = false;
 static Context *waiting_for_call = NULL;
 static Jsonb *call_result = NULL;
 
-/* Name of the hook that is on the stack, for the exit of the process. */
-static const char *volatile running = NULL;
+/* The hook that is on the stack. */
+static const GtfHook *volatile running = NULL;
 
 /* ---- finding hooks ---- */
 
@@ -182,7 +182,7 @@ end_process(int code, Datum arg)
 	 * whole server anew.  But all that has to be left behind was.
 	 */
 	ereport(LOG,
-			(errmsg("hook \"%s\" has called exit()", running)));
+			(errmsg("hook \"%s\" has called exit()", running->name)));
 	_exit(1);
 }
 
@@ -632,7 +632,7 @@ static void
 call(Context *context, GtfCallback callback, void *arg, bool atomic)
 {
 	const char *name = context->type->hook;
-	const char *before_name = running;
+	const GtfHook *outer = running;
 	MemoryContext caller = CurrentMemoryContext;
 	Size		top_size = MemoryContextMemAllocated(TopMemoryContext, false);
 	Before		before;
@@ -650,7 +650,8 @@ call(Context *context, GtfCallback callback, void *arg, bool atomic)
 		const char *left;
 
 		before.exception_stack = PG_exception_stack;
-		running = name;
+		running = context->type->code;
+		gtf_hook_stoppable(running);
 		if (callback)
 			callback(&context->pub, arg);
 		else
@@ -669,7 +670,8 @@ call(Context *context, GtfCallback callback, void *arg, bool atomic)
 	}
 	PG_FINALLY();
 	{
-		running = before_name;
+		running = outer;
+		gtf_hook_stoppable(outer);
 	}
 	PG_END_TRY();
 

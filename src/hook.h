@@ -50,4 +50,15 @@ extern FuncExpr *gtf_hook_call_expr(const GtfTask *task, const GtfType *type,
 									MemoryContext memory);
 extern Jsonb *gtf_hook_take_result(void);
 
+/* ---- hook_stop.c ---- */
+
+/* This hook begins; NULL: it has ended. */
+extern void gtf_hook_stoppable(const GtfHook *hook);
+
+/*
+ * In a signal handler with SA_SIGINFO: end the process if that is possible
+ * where it was interrupted; else return.
+ */
+extern void gtf_hook_stop_here(const void *ucontext);
+
 #endif							/* GTF_HOOK_H */

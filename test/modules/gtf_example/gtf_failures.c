@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include "access/parallel.h"
@@ -249,6 +250,15 @@ fatal(GtfContext *context)
 	ereport(FATAL, (errmsg("I am leaving")));
 }
 
+/* Takes the server with it, the first time. */
+static void
+crash(GtfContext *context)
+{
+	effect("crash");
+	if (gtf_ctx_task(context)->attempt == 1)
+		kill(MyProcPid, SIGKILL);
+}
+
 /* Interrupts nothing, but never asks. */
 static void
 loop(GtfContext *context)
@@ -426,6 +436,7 @@ _PG_init(void)
 		BOTH(call_exit);
 		BOTH(call_proc_exit);
 		BOTH(fatal);
+		BOTH(crash);
 		BOTH(loop);
 		BOTH(deaf_sleep);
 		BOTH(wait_);
