@@ -267,8 +267,9 @@ gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 		again = outcome->attempt < max_attempts(task, type);
 		if (!again)
 			outcome->stack_trace =
-				pstrdup("DETAIL:  Procedures, commands and hooks may have left something behind. They run again only while attempts remain.\n"
-						"HINT:  See the server's log for the reason. gtf_retry() runs the task again.");
+				psprintf("DETAIL:  %s may have left something behind. They run again only while attempts remain.\n"
+						 "HINT:  See the server's log for the reason. gtf_retry() runs the task again.",
+						 type && type->kind == GTF_TYPE_HOOK ? "Hooks that are not atomic" : "Procedures and commands");
 	}
 
 	if (outcome->error_message == NULL)

@@ -102,6 +102,8 @@ typedef struct GtfSubmitOptions
 	TimestampTz run_at;
 	TimestampTz expires_at;
 	int32		max_attempts;
+	const pg_uuid_t *depends_on;
+	int			num_depends_on;
 } GtfSubmitOptions;
 
 /* ---- the context ---- */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * hook.h
- *	  Tasks written in C: from the name of a hook to its call.
+ *	  Tasks written in C.
  *
  * What other libraries see of it is gtf.h.
  *
@@ -33,6 +33,8 @@ extern void gtf_hook_libraries_loaded(void);
  */
 extern bool gtf_hook_resolve(GtfType *type);
 
+/* ---- hook_call.c ---- */
+
 /*
  * Call the hook of a type that was resolved, as the body of the task.  Its
  * result as jsonb, or NULL, in memory, which has to last until the handlers
@@ -52,8 +54,11 @@ extern Jsonb *gtf_hook_take_result(void);
 
 /* ---- hook_stop.c ---- */
 
-/* This hook begins; NULL: it has ended. */
-extern void gtf_hook_stoppable(const GtfHook *hook);
+/* From now on a hook that calls exit() does not take the server with it. */
+extern void gtf_hook_guard_exit(void);
+
+/* This hook is on the stack now, or none; returns which was until now. */
+extern const GtfHook *gtf_hook_set_running(const GtfHook *hook);
 
 /*
  * In a signal handler with SA_SIGINFO: end the process if that is possible

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * hook_stop.c
- *	  Ending a hook that does not listen.
+ *	  Hooks that do not end, or end more than themselves.
  *
  * Code in C is stopped where it serves interrupts.  A hook that never does
  * would keep its executor for ever, and nobody could end that process from
@@ -25,6 +25,7 @@
 #include "postgres.h"
 
 #include <signal.h>
+#include <unistd.h>
 
 #if defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__))
 #define KNOWS_PLACES
@@ -32,10 +33,35 @@
 #include <ucontext.h>
 #endif
 
-#include "miscadmin.h"
 #include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
 
 #include "hook.h"
+
+/* The hook that is on the stack. */
+static const GtfHook *volatile running = NULL;
+
+/*
+ * A hook has called exit().  The postmaster takes any other status than these
+ * for a crash, and starts the whole server anew; but all that has to be left
+ * behind was.
+ */
+static void
+end_process(int code, Datum arg)
+{
+	if (running == NULL || code == 0 || code == 1)
+		return;
+	ereport(LOG,
+			(errmsg("hook \"%s\" has called exit()", running->name)));
+	_exit(1);
+}
+
+void
+gtf_hook_guard_exit(void)
+{
+	on_proc_exit(end_process, (Datum) 0);
+}
 
 #ifdef KNOWS_PLACES
 
@@ -65,8 +91,8 @@ find_code(struct dl_phdr_info *info, size_t size, void *arg)
 	return 0;
 }
 
-void
-gtf_hook_stoppable(const GtfHook *hook)
+static void
+set_code(const GtfHook *hook)
 {
 	uintptr_t	address;
 
@@ -122,8 +148,8 @@ gtf_hook_stop_here(const void *ucontext)
 
 #else
 
-void
-gtf_hook_stoppable(const GtfHook *hook)
+static void
+set_code(const GtfHook *hook)
 {
 }
 
@@ -133,3 +159,13 @@ gtf_hook_stop_here(const void *ucontext)
 }
 
 #endif
+
+const GtfHook *
+gtf_hook_set_running(const GtfHook *hook)
+{
+	const GtfHook *before = running;
+
+	running = hook;
+	set_code(hook);
+	return before;
+}

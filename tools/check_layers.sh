@@ -68,8 +68,8 @@ only_in() { # WHAT PATTERN FILE...
 only_in 'server versions' '\bPG_VERSION_NUM\b' src/compat.h
 only_in 'shared memory and its locks' '\b(LWLockAcquire|ShmemInitStruct)\b' src/shmem.c
 only_in 'settings' '\bDefineCustom' src/settings.c
-# executor.c calls bodies, hook.c those in C; procedure.c ends the snapshot of its caller
-only_in 'SQL' '\bSPI_(execute|prepare|connect)' src/store.c src/executor.c src/procedure.c src/hook.c
+# executor.c calls bodies, hook_call.c those in C; procedure.c ends the snapshot of its caller
+only_in 'SQL' '\bSPI_(execute|prepare|connect)' src/store.c src/executor.c src/procedure.c src/hook_call.c
 only_in 'sleeping, and starting workers,' \
     '\b(WaitLatch|Register(Dynamic)?BackgroundWorker)\b' src/worker.c src/wait.c
 

@@ -365,6 +365,8 @@ submit(GtfContext *context)
 	options.priority = 7;
 	options.delay = &delay;
 	options.max_attempts = 3;
+	options.depends_on = ids;
+	options.num_depends_on = 1;
 	gtf_ctx_submit(context, "facts", json("{\"a\": 1}"), &options, &ids[1]);
 	gtf_ctx_submit(context, "facts", json("{\"a\": 2}"), &options, &ids[2]);
 	gtf_ctx_set_result(context, json(psprintf("[\"%s\", \"%s\", %s]",

@@ -58,12 +58,12 @@ SELECT task_type, progress_text, payload, attempt FROM gtf.task_info WHERE task_
 SELECT gtf_submit('submit') AS id \gset
 CALL gtf_wait(:'id');
 SELECT result -> 2 AS joined FROM gtf_result(:'id');
-SELECT task_type, task_key, task_name, priority, args, max_attempts, run_at > now() AS later, root_id = parent_id AS root
+SELECT task_type, task_key, task_name, priority, args, max_attempts, run_at > now() AS later, root_id = parent_id AS root, cardinality(depends_on) AS depends
   FROM gtf.task_info WHERE parent_id = :'id' ORDER BY id;
 SELECT count(gtf_cancel(id)) FROM gtf.task_info WHERE task_key = 'k' AND status = 'pending';
 SELECT gtf_submit('submit commits') AS id \gset
 CALL gtf_wait(:'id');
-SELECT task_type, task_key, task_name, priority, args, max_attempts, run_at > now() AS later, root_id = parent_id AS root
+SELECT task_type, task_key, task_name, priority, args, max_attempts, run_at > now() AS later, root_id = parent_id AS root, cardinality(depends_on) AS depends
   FROM gtf.task_info WHERE parent_id = :'id' ORDER BY id;
 SELECT count(gtf_cancel(id)) FROM gtf.task_info WHERE task_key = 'k' AND status = 'pending';
 CALL run('submit_unknown');
