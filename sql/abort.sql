@@ -316,6 +316,13 @@ INSERT INTO cases (label, kinds, mode, handlers, request, does, attempts, status
   ('executor lost | none | cleanup by another, attempts remain', 'procedure do call select', 'handler', 'cleanup ok', 'kill', '', 2,
    'success, attempt 2', NULL, NULL, 'cleanup ok, body, cleanup ok');
 
+-- test/modules/gtf_example runs all of it with tasks in C instead
+\if :{?c_library}
+SELECT count(gtf_register_task(kind || ' ' || mode, hook => :'c_library' || '.' || kind, library => :'c_library', abort => mode, retry_delay => '10 ms'))
+  FROM unnest('{c,c_commits}'::text[]) kind, unnest('{handler,poll,interrupt,never}'::text[]) mode;
+UPDATE cases SET kinds = concat_ws(' ', CASE WHEN kinds LIKE '%sql%' THEN 'c' END, CASE WHEN kinds LIKE '%procedure%' THEN 'c_commits' END);
+DELETE FROM cases WHERE kinds = '';
+\endif
 -- not more at a time than there are executors
 DO $$
 DECLARE
