@@ -73,7 +73,9 @@ typedef struct Token
 	int			position;		/* in characters, from 0 */
 } Token;
 
-static void pg_attribute_noreturn()
+static void fail(const char *what, int position) __attribute__((noreturn));
+
+static void
 fail(const char *what, int position)
 {
 	ereport(ERROR,

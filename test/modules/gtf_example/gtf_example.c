@@ -104,8 +104,8 @@ digest(GtfContext *context)
 			return;
 	}
 	SPI_cursor_close(portal);
-	gtf_ctx_set_result(context, json(psprintf("{\"rows\": " INT64_FORMAT ", \"digest\": \"%016" INT64_MODIFIER "x\"}",
-											  done, sum)));
+	gtf_ctx_set_result(context, json(psprintf("{\"rows\": " INT64_FORMAT ", \"digest\": \"%08x%08x\"}",
+											  done, (uint32) (sum >> 32), (uint32) sum)));
 }
 
 static void

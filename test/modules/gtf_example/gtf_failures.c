@@ -266,8 +266,8 @@ loop(GtfContext *context)
 	static volatile uint64 turns = 0;
 
 	effect("loop");
-	for (;;)
-		turns++;
+	while (++turns > 0)
+		;
 }
 
 /* The same, asleep most of the time. */
