@@ -161,6 +161,13 @@ CREATE TABLE gtf.adopted (
 	CONSTRAINT adopted_pkey PRIMARY KEY (home)
 ) USING heap;
 
+-- What was counted until the server was stopped.
+CREATE TABLE gtf.counters (
+	name text COLLATE "C" NOT NULL,
+	value bigint NOT NULL,
+	CONSTRAINT counters_pkey PRIMARY KEY (name)
+) USING heap;
+
 -- Emptied by crash recovery: its row says that there was none.
 CREATE UNLOGGED TABLE gtf.clean (
 	since timestamptz NOT NULL
@@ -620,18 +627,131 @@ SELECT queue, ready, scheduled, in_progress, oldest_ready_age,
 	false AS paused, NULL::int AS max_running, NULL::text AS rate
 FROM gtf._queues();
 
-CREATE FUNCTION gtf._stats(OUT name text, OUT value numeric)
-RETURNS SETOF record LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10
+-- Below the id of every task that was submitted at this time or later.
+CREATE FUNCTION gtf._id_floor(at timestamptz)
+RETURNS uuid LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'gtf_id_floor';
+
+-- Counts over all tasks, for everybody, as above.
+CREATE FUNCTION @extschema@.gtf_task_stats(
+	since timestamptz DEFAULT now() - '1 day'::interval,
+	until timestamptz DEFAULT now())
+RETURNS TABLE (
+	task_type text, total bigint, pending bigint, in_progress bigint,
+	success bigint, failure bigint, aborted bigint, timed_out bigint, success_rate numeric,
+	runtime_min interval, runtime_avg interval, runtime_max interval,
+	runtime_p50 interval, runtime_p95 interval, runtime_p99 interval, queue_time_avg interval)
+LANGUAGE sql VOLATILE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 20
+BEGIN ATOMIC
+	SELECT
+		v.task_type,
+		count(*),
+		count(*) FILTER (WHERE o.status IS NULL AND NOT x.running),
+		count(*) FILTER (WHERE o.status IS NULL AND x.running),
+		count(*) FILTER (WHERE o.status = 's'),
+		count(*) FILTER (WHERE o.status = 'f'),
+		count(*) FILTER (WHERE o.status = 'a'),
+		count(*) FILTER (WHERE o.status = 't'),
+		round(count(*) FILTER (WHERE o.status = 's')::numeric / count(*), 4),
+		min(x.runtime),
+		avg(x.runtime),
+		max(x.runtime),
+		percentile_cont(0.5) WITHIN GROUP (ORDER BY x.runtime),
+		percentile_cont(0.95) WITHIN GROUP (ORDER BY x.runtime),
+		percentile_cont(0.99) WITHIN GROUP (ORDER BY x.runtime),
+		avg(o.started_at - greatest(t.created_at, t.run_at))
+	FROM gtf.tasks t
+		LEFT JOIN gtf.task_type_versions v ON v.version = t.type_version
+		LEFT JOIN gtf.outcomes o ON o.task_id = t.id AND o.status IN ('s', 'f', 'a', 't')
+		LEFT JOIN gtf.live l ON l.task_id = t.id
+		LEFT JOIN gtf._running() r ON r = t.id
+		CROSS JOIN LATERAL (
+			SELECT r IS NOT NULL OR coalesce(l.state <> 'p', false) AS running,
+				o.ended_at - o.started_at AS runtime) x
+	WHERE t.id > gtf._id_floor(gtf_task_stats.since)
+		AND t.created_at BETWEEN gtf_task_stats.since AND gtf_task_stats.until
+	GROUP BY v.task_type
+	ORDER BY v.task_type;
+END;
+
+-- What has happened to tasks, in the words of Celery.  All of it is in the
+-- tables anyway; when the setting is off nothing of them is read.
+CREATE VIEW gtf.task_events WITH (security_barrier) AS
+SELECT
+	trunc(extract(epoch FROM e.at) * 1000000)::bigint * 8 + e.step AS seq,
+	e.type,
+	t.id AS task_id,
+	e.at,
+	'executor ' || e.worker AS worker,
+	jsonb_build_object('uuid', t.id, 'timestamp', extract(epoch FROM e.at)) || CASE
+		WHEN e.type IN ('sent', 'received') THEN
+			jsonb_build_object(
+				'name', v.task_type,
+				'args', CASE WHEN jsonb_typeof(t.args) = 'array' THEN t.args ELSE '[]' END,
+				'kwargs', CASE WHEN jsonb_typeof(t.args) = 'array' THEN '{}' ELSE t.args END,
+				'retries', e.attempt - 1,
+				'eta', t.run_at,
+				'expires', t.expires_at,
+				'parent_id', t.parent_id,
+				'root_id', t.root_id) ||
+			CASE WHEN e.type = 'sent' THEN
+				jsonb_build_object('queue', coalesce(t.queue, v.queue), 'exchange', '', 'routing_key', coalesce(t.queue, v.queue))
+			ELSE '{}' END
+		WHEN e.type = 'started' THEN jsonb_build_object('pid', e.worker)
+		WHEN e.type = 'succeeded' THEN jsonb_build_object('result', e.result, 'runtime', extract(epoch FROM e.at - e.started_at))
+		WHEN e.type IN ('failed', 'retried') THEN
+			jsonb_build_object('exception', e.error_message, 'exception_type', e.exception_type,
+				'traceback', CASE WHEN gtf._sees_stack_traces() THEN e.stack_trace END) ||
+			CASE WHEN e.type = 'retried' THEN jsonb_build_object('reason', e.error_message) ELSE '{}' END
+		WHEN e.type = 'revoked' THEN
+			jsonb_build_object('terminated', e.started_at IS NOT NULL, 'signum', NULL,
+				'expired', e.started_at IS NULL AND e.error_message IS NOT NULL)
+	END || CASE WHEN e.worker IS NOT NULL THEN jsonb_build_object('hostname', 'executor ' || e.worker) ELSE '{}' END AS data
+FROM gtf.tasks t
+	LEFT JOIN gtf.task_type_versions v ON v.version = t.type_version
+	CROSS JOIN LATERAL (
+		SELECT 'sent'::text AS type, 0 AS step, t.created_at AS at, NULL::int AS worker, 1 AS attempt, NULL::timestamptz AS started_at,
+			NULL::jsonb AS result, NULL::text AS error_message, NULL::text AS exception_type, NULL::text AS stack_trace
+		UNION ALL
+		SELECT s.type, s.step, CASE WHEN s.step = 3 THEN a.ended_at ELSE a.started_at END, a.worker, a.attempt, a.started_at,
+			a.result, a.error_message, a.exception_type, a.stack_trace
+		FROM (
+				SELECT o.attempt, gtf._status_text(o.status) AS status, o.worker, o.started_at, o.ended_at,
+					o.result, o.error_message, o.exception_type, o.stack_trace
+				FROM gtf.outcomes o
+				WHERE o.task_id = t.id
+				UNION ALL
+				-- that runs, or has ended since the snapshot was taken
+				SELECT c.attempt, c.status, c.worker, c.started_at, c.ended_at,
+					c.result, c.error_message, c.exception_type, c.stack_trace
+				FROM gtf._current_state(t.id) c
+				WHERE NOT EXISTS (SELECT FROM gtf.outcomes f WHERE f.task_id = t.id AND f.status IN ('s', 'f', 'a', 't'))
+					AND (c.started_at IS NOT NULL OR c.ended_at IS NOT NULL)) a
+			CROSS JOIN LATERAL (VALUES
+				('received', 1), ('started', 2),
+				(CASE a.status
+					WHEN 'success' THEN 'succeeded'
+					WHEN 'failure' THEN 'failed'
+					WHEN 'timed_out' THEN 'failed'
+					WHEN 'aborted' THEN 'revoked'
+					ELSE 'retried' END, 3)) s(type, step)
+		WHERE CASE WHEN s.step = 3 THEN a.ended_at IS NOT NULL ELSE a.started_at IS NOT NULL END) e
+WHERE coalesce(current_setting('gtf.event_log', true)::boolean, false)
+	AND gtf._visible(t.id, t.scope, t.owner, t.app_user);
+
+CREATE FUNCTION gtf._stats(OUT name text, OUT le text, OUT value numeric)
+RETURNS SETOF record LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 30
 AS 'MODULE_PATHNAME', 'gtf_stats';
 
 CREATE VIEW gtf.stats AS
 SELECT name,
 	-- memory is the server's
-	CASE WHEN name LIKE 'payload_memory%' THEN '{}' ELSE jsonb_build_object('database', current_database()) END AS labels,
+	CASE WHEN name LIKE 'payload_memory%' THEN '{}'
+		ELSE jsonb_strip_nulls(jsonb_build_object('database', current_database(), 'le', le)) END AS labels,
 	value
 FROM gtf._stats();
 
-GRANT SELECT ON gtf.task_info, gtf.task_subscribers_info, gtf.task_attempts, gtf.task_types, gtf.workers, gtf.queues, gtf.stats TO PUBLIC;
+GRANT SELECT ON gtf.task_info, gtf.task_subscribers_info, gtf.task_attempts, gtf.task_types, gtf.task_events, gtf.workers, gtf.queues, gtf.stats TO PUBLIC;
 
 CREATE FUNCTION @extschema@.gtf_status(task_id uuid)
 RETURNS text LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
@@ -746,7 +866,7 @@ WHERE r.oid = 10;
 SELECT setval('gtf.task_type_version_seq', 1);
 
 -- Administrators may read the tables, and the database's owner dump them.
-GRANT SELECT ON gtf.tasks, gtf.outcomes, gtf.live, gtf.keys, gtf.task_subscribers, gtf.dependents, gtf.abort_requests, gtf.state, gtf.adopted, gtf.clean, gtf.task_type_versions
+GRANT SELECT ON gtf.tasks, gtf.outcomes, gtf.live, gtf.keys, gtf.task_subscribers, gtf.dependents, gtf.abort_requests, gtf.state, gtf.adopted, gtf.counters, gtf.clean, gtf.task_type_versions
 	TO pg_database_owner;
 GRANT SELECT ON SEQUENCE gtf.task_type_version_seq TO pg_database_owner;
 
@@ -772,6 +892,7 @@ COMMENT ON TABLE gtf.dependents IS 'which tasks wait for which, by the one that 
 COMMENT ON TABLE gtf.abort_requests IS 'requests to abort that the running attempt has not followed yet';
 COMMENT ON TABLE gtf.task_type_versions IS 'task types and their former versions; read gtf.task_types';
 COMMENT ON TABLE gtf.state IS 'the server and database that these tables were written in';
+COMMENT ON TABLE gtf.counters IS 'what was counted until the server was stopped; read gtf.stats';
 COMMENT ON TABLE gtf.clean IS 'has a row unless the server has crashed since';
 COMMENT ON TABLE gtf.adopted IS 'the server and database that may run these tasks';
 
@@ -781,7 +902,8 @@ COMMENT ON VIEW gtf.task_attempts IS 'attempts without success of the tasks that
 COMMENT ON VIEW gtf.task_types IS 'registered task types';
 COMMENT ON VIEW gtf.workers IS 'background workers of gtf that serve the current database';
 COMMENT ON VIEW gtf.queues IS 'tasks of everybody that have not ended, counted by queue';
-COMMENT ON VIEW gtf.stats IS 'cumulative counters of the current database since the server was started';
+COMMENT ON VIEW gtf.task_events IS 'what has happened to the tasks that the current user may see, if gtf.event_log is on';
+COMMENT ON VIEW gtf.stats IS 'cumulative counters of the current database, and some figures of now';
 
 COMMENT ON TYPE gtf._task_state IS 'internal: the state of a task';
 COMMENT ON PROCEDURE gtf._run_hook IS 'internal: runs a task that is written in C';
@@ -799,6 +921,7 @@ COMMENT ON FUNCTION gtf._workers IS 'internal: rows of gtf.workers';
 COMMENT ON FUNCTION gtf._running IS 'internal: tasks of everybody that are running';
 COMMENT ON FUNCTION gtf._queues IS 'internal: rows of gtf.queues';
 COMMENT ON FUNCTION gtf._matches IS 'internal: does a row of gtf.task_info match a search';
+COMMENT ON FUNCTION gtf._id_floor IS 'internal: below the id of every task submitted at this time or later';
 COMMENT ON FUNCTION gtf._stats IS 'internal: rows of gtf.stats';
 
 COMMENT ON FUNCTION @extschema@.gtf_register_task IS 'make or replace a task type';
@@ -831,6 +954,7 @@ COMMENT ON FUNCTION @extschema@.gtf_iter_tasks IS 'a page of the tasks that the 
 COMMENT ON FUNCTION @extschema@.gtf_parse_search IS 'how a search is understood';
 COMMENT ON FUNCTION @extschema@.gtf_task_matches IS 'is this task what the search means? NULL if it is not visible';
 COMMENT ON FUNCTION @extschema@.gtf_args_contain IS 'are all these texts in the arguments?';
+COMMENT ON FUNCTION @extschema@.gtf_task_stats IS 'figures of the tasks of everybody that were submitted between two times, by type';
 COMMENT ON FUNCTION @extschema@.gtf_related IS 'the owners, subscribers or types of the tasks that the current user may see';
 COMMENT ON FUNCTION @extschema@.gtf_task_id IS 'id of the running task, NULL outside a task';
 COMMENT ON FUNCTION @extschema@.gtf_context IS 'the running task';

@@ -118,7 +118,7 @@ SELECT status, ready, success, result, error_message, exception_type, stack_trac
 SELECT array_agg(id) = array_agg(id ORDER BY id DESC) AS newest_first FROM gtf.task_info;
 RESET ROLE;
 SELECT name, labels = jsonb_build_object('database', current_database()) AS labels, CASE WHEN name LIKE 'tasks%' THEN value > 0 END AS some
-  FROM gtf.stats ORDER BY 1;
+  FROM gtf.stats WHERE name NOT LIKE '%bucket' ORDER BY 1;
 
 -- Who sees what.
 SET gtf.app_user = 'joe';

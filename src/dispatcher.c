@@ -47,6 +47,7 @@
 #include "dispatcher.h"
 #include "errors.h"
 #include "settings.h"
+#include "stats.h"
 #include "store.h"
 #include "worker.h"
 
@@ -668,6 +669,10 @@ start_up(void *arg)
 				 errhint("Call gtf_adopt() there to let the tasks run.")));
 		return;
 	}
+	gtf_tx_begin();
+	gtf_stats_load();
+	(void) gtf_tx_commit(false);
+
 	me.now = GetCurrentTimestamp();
 	me.flushed = GetFlushRecPtr(NULL);
 	take_sample(me.now);

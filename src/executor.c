@@ -56,6 +56,7 @@
 #include "safepoint.h"
 #include "settings.h"
 #include "shmem.h"
+#include "stats.h"
 #include "store.h"
 #include "worker.h"
 
@@ -536,9 +537,11 @@ run_to_success(Run *run)
 		write_not_started(run, &outcome);
 		lsn = gtf_tx_commit(gtf_synchronous_commit);
 		MemoryContextSwitchTo(task_context);
+		gtf_stats_ended(&outcome);
 		gtf_finish_tell(&outcome, lsn);
 		return true;
 	}
+	gtf_count(MyDatabaseId, GTF_COUNT_STARTED, 1);
 	if (timeout || run->type->hard_timeout)
 		gtf_dispatcher_wake(gtf_db_find(MyDatabaseId));
 	run->phase = PHASE_BODY;
@@ -568,8 +571,7 @@ run_to_success(Run *run)
 
 	lsn = gtf_tx_commit(gtf_synchronous_commit);
 	MemoryContextSwitchTo(task_context);
-	gtf_count(MyDatabaseId, outcome.status == GTF_SUCCESS ?
-			  GTF_COUNT_SUCCEEDED : GTF_COUNT_FAILED, 1);
+	gtf_stats_ended(&outcome);
 	gtf_finish_tell(&outcome, lsn);
 	return true;
 }
@@ -617,7 +619,7 @@ write_failure(Run *run, ErrorData *edata)
 	MemoryContextSwitchTo(task_context);
 	if (written)
 	{
-		gtf_count(MyDatabaseId, GTF_COUNT_FAILED, 1);
+		gtf_stats_ended(&outcome);
 		if (run->next.attempt == 0)
 			gtf_finish_tell(&outcome, lsn);
 		else
@@ -794,7 +796,6 @@ run_task(const GtfTaskRef *ref)
 	gtf_slot_idle(processed, failed);
 	if (run->next.attempt > 0)
 		gtf_finish_again(&run->next, run->next_lsn);
-	gtf_count(MyDatabaseId, GTF_COUNT_STARTED, processed ? 1 : 0);
 
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(task_context);

@@ -40,7 +40,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
-#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "access.h"
@@ -64,7 +63,6 @@ PG_FUNCTION_INFO_V1(gtf_progress_percent);
 PG_FUNCTION_INFO_V1(gtf_progress_eta);
 PG_FUNCTION_INFO_V1(gtf_workers);
 PG_FUNCTION_INFO_V1(gtf_running);
-PG_FUNCTION_INFO_V1(gtf_stats);
 
 /* ---- rows ---- */
 
@@ -544,7 +542,7 @@ gtf_progress_eta(PG_FUNCTION_ARGS)
 	return DirectFunctionCall1(interval_justify_hours, IntervalPGetDatum(eta));
 }
 
-/* ---- workers and counters ---- */
+/* ---- workers ---- */
 
 static const char *
 slot_state_text(const GtfSlotInfo *slot)
@@ -658,62 +656,5 @@ gtf_running(PG_FUNCTION_ARGS)
 			put(rsinfo, &row);
 		}
 	}
-	return (Datum) 0;
-}
-
-static const struct
-{
-	GtfCounter	counter;
-	const char *name;
-}			counters[] =
-
-{
-	{GTF_COUNT_SUBMITTED, "tasks_submitted"},
-	{GTF_COUNT_STARTED, "attempts_started"},
-	{GTF_COUNT_SUCCEEDED, "tasks_succeeded"},
-	{GTF_COUNT_FAILED, "tasks_failed"},
-	{GTF_COUNT_LOST, "attempts_lost"},
-	{GTF_COUNT_SCANS, "table_scans"},
-};
-
-StaticAssertDecl(lengthof(counters) == GTF_NUM_COUNTERS,
-				 "every counter must have a name");
-
-static void
-put_stat(ReturnSetInfo *rsinfo, const char *name, uint64 value)
-{
-	Row			row = {0};
-
-	add_text(&row, name);
-	add(&row, true, NumericGetDatum(int64_to_numeric((int64) value)));
-	put(rsinfo, &row);
-}
-
-/* gtf._stats() RETURNS TABLE (name text, value numeric) */
-Datum
-gtf_stats(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	GtfSlotInfo slot;
-	uint64		executors = 0;
-	int			db;
-
-	InitMaterializedSRF(fcinfo, 0);
-	if (!gtf_shmem_available())
-		return (Datum) 0;
-
-	db = gtf_db_find(MyDatabaseId);
-	for (int i = 0; i < lengthof(counters); i++)
-		put_stat(rsinfo, counters[i].name,
-				 db < 0 ? 0 : gtf_counter(db, counters[i].counter));
-
-	for (int i = 0; i < gtf_slot_count(); i++)
-	{
-		if (gtf_slot_info(i, &slot) && slot.database == MyDatabaseId &&
-			slot.pid != 0)
-			executors++;
-	}
-	put_stat(rsinfo, "executors", executors);
-	put_stat(rsinfo, "payload_memory_used", gtf_payload_memory_used());
 	return (Datum) 0;
 }

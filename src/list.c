@@ -38,6 +38,7 @@
 
 PG_FUNCTION_INFO_V1(gtf_iter_tasks);
 PG_FUNCTION_INFO_V1(gtf_related);
+PG_FUNCTION_INFO_V1(gtf_id_floor);
 
 #define MIN_BATCH		20
 #define MAX_BATCH		1000
@@ -359,6 +360,17 @@ gtf_iter_tasks(PG_FUNCTION_ARGS)
 		read_sorted(list, &rows, key, wanted.ascending, &page);
 	gtf_store_list_end(list);
 	return (Datum) 0;
+}
+
+/* gtf._id_floor(at timestamptz) RETURNS uuid */
+Datum
+gtf_id_floor(PG_FUNCTION_ARGS)
+{
+	TimestampTz at = Min(PG_GETARG_TIMESTAMPTZ(0), MAX_TIME_OF_ID);
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	gtf_id_below(gtf_id_ticks_from_timestamp(at), id);
+	PG_RETURN_UUID_P(id);
 }
 
 /* ---- gtf_related ---- */

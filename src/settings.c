@@ -20,6 +20,7 @@ char	   *gtf_app_user = NULL;
 char	   *gtf_completion_channel_prefix = NULL;
 int			gtf_crash_limit = 3;
 bool		gtf_enabled = true;
+bool		gtf_event_log = false;
 int			gtf_executor_idle_timeout = 60;
 int			gtf_executor_max_memory = 0;
 int			gtf_executor_max_tasks = 0;
@@ -82,6 +83,11 @@ gtf_settings_init(void)
 							 "Can be set per database with ALTER DATABASE.",
 							 &gtf_enabled, true,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("gtf.event_log",
+							 "Shows what has happened to tasks in gtf.task_events.",
+							 NULL, &gtf_event_log, false,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("gtf.executor_idle_timeout",
 							"Sets how long an executor without work stays.",

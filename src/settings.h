@@ -17,6 +17,7 @@ extern char *gtf_app_user;
 extern char *gtf_completion_channel_prefix;
 extern int	gtf_crash_limit;
 extern bool gtf_enabled;
+extern bool gtf_event_log;
 extern int	gtf_executor_idle_timeout;	/* s */
 extern int	gtf_executor_max_memory;	/* kB, 0 = no limit */
 extern int	gtf_executor_max_tasks; /* 0 = no limit */

@@ -24,6 +24,7 @@
 #include "finish.h"
 #include "registry.h"
 #include "settings.h"
+#include "stats.h"
 #include "store.h"
 #include "worker.h"
 
@@ -75,7 +76,10 @@ settle_broken(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 	written = gtf_store_outcome_put(&outcome, true);
 	lsn = gtf_tx_commit(false);
 	if (written)
+	{
+		gtf_stats_ended(&outcome);
 		gtf_finish_tell(&outcome, lsn);
+	}
 
 	gtf_tx_begin();
 	gtf_store_live_delete_attempt(&ref->id, ref->attempt);
@@ -159,6 +163,7 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 		ereport(LOG,
 				(errmsg("gtf task %s lost its executor in attempt %d",
 						gtf_id_text(&ref->id), ref->attempt)));
+		gtf_stats_ended(&outcome);
 		if (next->attempt > 0)
 			next->lsn = lsn;
 		else
@@ -438,6 +443,7 @@ resolve_request(const GtfRequest *request)
 
 		outcome.task_id = request->task_id;
 		outcome.status = GTF_ABORTED;
+		gtf_stats_ended(&outcome);
 		gtf_finish_tell(&outcome, lsn);
 	}
 	return ended || gone;
@@ -682,7 +688,10 @@ end_together(const GtfTaskRef *refs, int n, int sqlerrcode,
 	for (int i = 0; i < n; i++)
 	{
 		if (found[i] == GTF_PROBE_NONE)
+		{
+			gtf_stats_ended(&outcomes[i]);
 			gtf_finish_tell(&outcomes[i], lsn);
+		}
 		else if (found[i] == GTF_PROBE_IN_PROGRESS)
 		{
 			TimestampTz now = GetCurrentTimestamp();
@@ -760,7 +769,6 @@ gtf_settle_fail(Dispatcher *d, const GtfTaskRef *refs, int n, int sqlerrcode,
 				const char *message)
 {
 	end_unstarted(d, refs, n, sqlerrcode, message);
-	gtf_count(MyDatabaseId, GTF_COUNT_FAILED, n);
 }
 
 void

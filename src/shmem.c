@@ -321,6 +321,7 @@ db_lock_or_make(Oid database)
 			pg_atomic_write_u32(&db->ceiling, 0);
 			for (int c = 0; c < GTF_NUM_COUNTERS; c++)
 				pg_atomic_write_u64(&db->counters[c], 0);
+			db->counters_loaded = false;
 			/* it is looked for without a lock */
 			pg_write_barrier();
 			db->oid = database;
@@ -877,8 +878,43 @@ gtf_count(Oid database, GtfCounter counter, uint64 n)
 		pg_atomic_fetch_add_u64(&gtf_segment->databases[i].counters[counter], n);
 }
 
-uint64
-gtf_counter(int i, GtfCounter counter)
+bool
+gtf_counters_get(Oid database, uint64 *values)
 {
-	return pg_atomic_read_u64(&gtf_segment->databases[i].counters[counter]);
+	int			i = gtf_db_find(database);
+	Database   *db;
+	bool		loaded = false;
+
+	memset(values, 0, sizeof(uint64) * GTF_NUM_COUNTERS);
+	if (i < 0)
+		return false;
+	db = &gtf_segment->databases[i];
+	LWLockAcquire(db->lock, LW_SHARED);
+	if (db->oid == database)
+	{
+		loaded = db->counters_loaded;
+		for (int c = 0; c < GTF_NUM_COUNTERS; c++)
+			values[c] = pg_atomic_read_u64(&db->counters[c]);
+	}
+	LWLockRelease(db->lock);
+	return loaded;
+}
+
+void
+gtf_counters_load(Oid database, const uint64 *values)
+{
+	int			i = gtf_db_find(database);
+	Database   *db;
+
+	if (i < 0)
+		return;
+	db = &gtf_segment->databases[i];
+	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	if (db->oid == database && !db->counters_loaded)
+	{
+		for (int c = 0; c < GTF_NUM_COUNTERS; c++)
+			pg_atomic_fetch_add_u64(&db->counters[c], values[c]);
+		db->counters_loaded = true;
+	}
+	LWLockRelease(db->lock);
 }

@@ -618,12 +618,25 @@ typedef enum GtfCounter
 	GTF_COUNT_STARTED,
 	GTF_COUNT_SUCCEEDED,
 	GTF_COUNT_FAILED,
+	GTF_COUNT_ABORTED,
+	GTF_COUNT_TIMED_OUT,
+	GTF_COUNT_RETRIED,
 	GTF_COUNT_LOST,
 	GTF_COUNT_SCANS,
-	GTF_NUM_COUNTERS
+	GTF_COUNT_RUNTIME,			/* microseconds */
+	GTF_COUNT_RUNTIME_BUCKETS,	/* the first one, see stats.c */
+	GTF_NUM_COUNTERS = GTF_COUNT_RUNTIME_BUCKETS + 15
 } GtfCounter;
 
 extern void gtf_count(Oid database, GtfCounter counter, uint64 n);
-extern uint64 gtf_counter(int db, GtfCounter counter);
+
+/*
+ * All of them; false if those from before the start of the server, which are
+ * in gtf.counters, are not yet in there.
+ */
+extern bool gtf_counters_get(Oid database, uint64 *values);
+
+/* Add those; once in the life of the server. */
+extern void gtf_counters_load(Oid database, const uint64 *values);
 
 #endif							/* GTF_SHMEM_H */

@@ -68,6 +68,7 @@ typedef struct Database
 	pg_atomic_uint64 flush_requested;
 	pg_atomic_uint32 waiting_executors; /* whose body sits in gtf_wait */
 	pg_atomic_uint32 ceiling;	/* see gtf_db_set_ceiling */
+	bool		counters_loaded;	/* guarded by lock */
 	pg_atomic_uint64 counters[GTF_NUM_COUNTERS];
 
 	/* Written by the dispatcher only, see gtf_watch */

@@ -328,6 +328,13 @@ extern void gtf_store_state_adopt(void);
 /* Remember a start after a crash. */
 extern void gtf_store_state_started(TimestampTz suspect_before);
 
+/* ---- gtf.counters: what was counted before the server was started ---- */
+extern int64 gtf_store_counter_get(const char *name);	/* 0 if not there */
+
+/* Without waiting; false if somebody else has locked the table. */
+extern bool gtf_store_counters_lock(void);
+extern void gtf_store_counter_put(const char *name, int64 value);
+
 /* ---- gtf.task_type_versions: rows as read, see registry.h ---- */
 struct GtfType;
 extern struct GtfType *gtf_store_type_current(const char *name);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * store_state.c
- *	  gtf.live, gtf.abort_requests, gtf.state and gtf.clean.
+ *	  gtf.live, gtf.abort_requests, gtf.state, gtf.clean and gtf.counters.
  *
  * gtf.clean is unlogged: crash recovery and promotion empty it, a clean
  * restart does not.  So its row proves that no body can have been running
@@ -17,9 +17,16 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "store_common.h"
@@ -546,6 +553,81 @@ gtf_store_state_started(TimestampTz suspect_before)
 	gtf_writer_open(&writer, "clean");
 	writer.slot->tts_values[0] = TimestampTzGetDatum(GetCurrentTimestamp());
 	writer.slot->tts_isnull[0] = false;
+	gtf_writer_put(&writer);
+	gtf_writer_close(&writer);
+}
+
+/* ---- gtf.counters ---- */
+
+enum
+{
+	COUNTER_NAME = 1, COUNTER_VALUE
+};
+
+static void
+begin_counter(StoreLookup *lookup, const char *name)
+{
+	ScanKeyData key;
+
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(name));
+	gtf_lookup_begin_key(lookup, "counters", "counters_pkey", &key,
+						 SnapshotSelf);
+}
+
+int64
+gtf_store_counter_get(const char *name)
+{
+	StoreLookup lookup;
+	int64		value = 0;
+	bool		isnull;
+
+	begin_counter(&lookup, name);
+	if (gtf_lookup_next(&lookup, ForwardScanDirection))
+		value = DatumGetInt64(slot_getattr(lookup.slot, COUNTER_VALUE, &isnull));
+	gtf_lookup_end(&lookup);
+	return value;
+}
+
+bool
+gtf_store_counters_lock(void)
+{
+	Oid			nsp = get_namespace_oid("gtf", true);
+	Oid			relid = OidIsValid(nsp) ?
+		get_relname_relid("counters", nsp) : InvalidOid;
+
+	/* nor if it is just being dropped */
+	return OidIsValid(relid) &&
+		ConditionalLockRelationOid(relid, RowExclusiveLock) &&
+		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid));
+}
+
+void
+gtf_store_counter_put(const char *name, int64 value)
+{
+	StoreLookup lookup;
+	StoreWriter writer;
+	bool		found;
+	bool		isnull;
+
+	begin_counter(&lookup, name);
+	found = gtf_lookup_next(&lookup, ForwardScanDirection);
+	if (found && DatumGetInt64(slot_getattr(lookup.slot, COUNTER_VALUE,
+											&isnull)) == value)
+	{
+		gtf_lookup_end(&lookup);
+		return;
+	}
+	if (found)
+		simple_heap_delete(lookup.rel, &lookup.slot->tts_tid);
+	gtf_lookup_end(&lookup);
+
+	gtf_writer_open(&writer, "counters");
+	writer.slot->tts_values[COUNTER_NAME - 1] = CStringGetTextDatum(name);
+	writer.slot->tts_isnull[COUNTER_NAME - 1] = false;
+	writer.slot->tts_values[COUNTER_VALUE - 1] = Int64GetDatum(value);
+	writer.slot->tts_isnull[COUNTER_VALUE - 1] = false;
 	gtf_writer_put(&writer);
 	gtf_writer_close(&writer);
 }

@@ -51,7 +51,7 @@ typedef struct Cancel
 static Pending *pending = NULL;
 static int	num_pending = 0;
 static int	max_pending = 0;
-static bool overflowed = false;
+static uint64 overflowed = 0;	/* so many were left out */
 static pg_uuid_t overflow_from;
 
 /* A database that this transaction keeps the workers out of. */
@@ -84,7 +84,7 @@ forget(void)
 	cancelling = false;
 	num_cancels = 0;
 	num_pending = 0;
-	overflowed = false;
+	overflowed = 0;
 	wanted_database = InvalidOid;
 	restarted_database = InvalidOid;
 	roles_changed = false;
@@ -131,6 +131,7 @@ act_on_cancels(void)
 			done.id = cancel->id;
 			done.status = GTF_ABORTED;
 			done.lsn = XactLastCommitEnd;
+			gtf_count(MyDatabaseId, GTF_COUNT_ABORTED, 1);
 			if (!gtf_done_leave(MyDatabaseId, &done))
 				gtf_waiters_wake(&cancel->id);
 			continue;
@@ -181,8 +182,12 @@ xact_callback(XactEvent event, void *arg)
 				}
 			}
 			act_on_cancels();
-			if (overflowed)
+			if (overflowed > 0)
+			{
 				gtf_submitted_scan_from(MyDatabaseId, &overflow_from);
+				/* also those that a savepoint has taken back */
+				gtf_count(MyDatabaseId, GTF_COUNT_SUBMITTED, overflowed);
+			}
 			if (OidIsValid(wanted_database))
 			{
 				(void) gtf_db_want(wanted_database);
@@ -278,9 +283,8 @@ gtf_wakeup_submitted(const GtfTaskRef *ref)
 	if (num_pending == MAX_PENDING)
 	{
 		/* ids of one transaction ascend, so the first left out is the lowest */
-		if (!overflowed)
+		if (overflowed++ == 0)
 			overflow_from = ref->id;
-		overflowed = true;
 		return;
 	}
 	if (num_pending == max_pending)
