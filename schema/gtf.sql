@@ -137,6 +137,18 @@ CREATE TABLE gtf.dependents (
 	CONSTRAINT dependents_pkey PRIMARY KEY (prerequisite_id, task_id)
 ) USING heap;
 
+-- Limits and pauses of queues (q), task types (t) and owners (o), and the
+-- size of the pool (p).
+CREATE TABLE gtf.flow (
+	kind "char" NOT NULL,
+	name text COLLATE "C" NOT NULL,
+	min_running int,
+	max_running int,
+	rate text,
+	paused boolean NOT NULL DEFAULT false,
+	CONSTRAINT flow_pkey PRIMARY KEY (kind, name)
+) USING heap;
+
 -- Requests to abort attempts that were running, until these have ended.
 CREATE TABLE gtf.abort_requests (
 	task_id uuid NOT NULL,
@@ -336,6 +348,25 @@ LANGUAGE C AS 'MODULE_PATHNAME', 'gtf_prune';
 CREATE FUNCTION gtf_adopt()
 RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_adopt';
 
+
+CREATE FUNCTION gtf_set_limit(
+	kind text,
+	name text,
+	max_running int DEFAULT NULL,
+	rate text DEFAULT NULL)
+RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_set_limit';
+
+CREATE FUNCTION gtf_pause(queue text)
+RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_pause';
+
+CREATE FUNCTION gtf_resume(queue text)
+RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_resume';
+
+CREATE FUNCTION gtf_set_pool(min int DEFAULT NULL, max int DEFAULT NULL)
+RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_set_pool';
+
+CREATE FUNCTION gtf_worker_shutdown(pid int)
+RETURNS boolean LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'gtf_worker_shutdown';
 
 -- ---------------------------------------------------------------------------
 -- Reading
@@ -622,10 +653,34 @@ BEGIN ATOMIC
 	GROUP BY 1;
 END;
 
+-- Also those that have no tasks but a limit, or are paused.
 CREATE VIEW gtf.queues AS
-SELECT queue, ready, scheduled, in_progress, oldest_ready_age,
-	false AS paused, NULL::int AS max_running, NULL::text AS rate
-FROM gtf._queues();
+SELECT
+	coalesce(q.queue, f.name) AS queue,
+	coalesce(q.ready, 0) AS ready,
+	coalesce(q.scheduled, 0) AS scheduled,
+	coalesce(q.in_progress, 0) AS in_progress,
+	q.oldest_ready_age,
+	coalesce(f.paused, false) AS paused,
+	f.max_running,
+	f.rate
+FROM gtf._queues() q
+	FULL JOIN (SELECT * FROM gtf.flow WHERE kind = 'q') f ON f.name = q.queue;
+
+CREATE VIEW gtf.limits AS
+SELECT
+	CASE kind
+		WHEN 'q' THEN 'queue'
+		WHEN 't' THEN 'task_type'
+		WHEN 'o' THEN 'owner'
+		WHEN 'p' THEN 'pool'
+	END AS kind,
+	nullif(name, '') AS name,
+	max_running,
+	rate,
+	paused,
+	min_running
+FROM gtf.flow;
 
 -- Below the id of every task that was submitted at this time or later.
 CREATE FUNCTION gtf._id_floor(at timestamptz)
@@ -752,6 +807,7 @@ SELECT name,
 FROM gtf._stats();
 
 GRANT SELECT ON gtf.task_info, gtf.task_subscribers_info, gtf.task_attempts, gtf.task_types, gtf.task_events, gtf.workers, gtf.queues, gtf.stats TO PUBLIC;
+GRANT SELECT ON gtf.limits TO PUBLIC;
 
 CREATE FUNCTION @extschema@.gtf_status(task_id uuid)
 RETURNS text LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
@@ -866,6 +922,7 @@ WHERE r.oid = 10;
 SELECT setval('gtf.task_type_version_seq', 1);
 
 -- Administrators may read the tables, and the database's owner dump them.
+GRANT SELECT ON gtf.flow TO pg_database_owner;
 GRANT SELECT ON gtf.tasks, gtf.outcomes, gtf.live, gtf.keys, gtf.task_subscribers, gtf.dependents, gtf.abort_requests, gtf.state, gtf.adopted, gtf.counters, gtf.clean, gtf.task_type_versions
 	TO pg_database_owner;
 GRANT SELECT ON SEQUENCE gtf.task_type_version_seq TO pg_database_owner;
@@ -874,6 +931,7 @@ SELECT pg_extension_config_dump('gtf.tasks', '');
 SELECT pg_extension_config_dump('gtf.outcomes', '');
 SELECT pg_extension_config_dump('gtf.live', '');
 SELECT pg_extension_config_dump('gtf.keys', '');
+SELECT pg_extension_config_dump('gtf.flow', '');
 -- roles are OIDs, as in gtf.tasks
 SELECT pg_extension_config_dump('gtf.task_subscribers', '');
 SELECT pg_extension_config_dump('gtf.dependents', '');
@@ -887,6 +945,7 @@ COMMENT ON TABLE gtf.tasks IS 'tasks as submitted; read gtf.task_info';
 COMMENT ON TABLE gtf.outcomes IS 'how attempts ended; read gtf.task_info and gtf.task_attempts';
 COMMENT ON TABLE gtf.live IS 'attempts that run long or wait for another try; read gtf.task_info';
 COMMENT ON TABLE gtf.keys IS 'the task that was submitted last under each key';
+COMMENT ON TABLE gtf.flow IS 'limits, pauses and the size of the pool; read gtf.limits';
 COMMENT ON TABLE gtf.task_subscribers IS 'who wants the outcome of a shared task; read gtf.task_subscribers_info';
 COMMENT ON TABLE gtf.dependents IS 'which tasks wait for which, by the one that is waited for; read depends_on in gtf.task_info';
 COMMENT ON TABLE gtf.abort_requests IS 'requests to abort that the running attempt has not followed yet';
@@ -904,6 +963,7 @@ COMMENT ON VIEW gtf.workers IS 'background workers of gtf that serve the current
 COMMENT ON VIEW gtf.queues IS 'tasks of everybody that have not ended, counted by queue';
 COMMENT ON VIEW gtf.task_events IS 'what has happened to the tasks that the current user may see, if gtf.event_log is on';
 COMMENT ON VIEW gtf.stats IS 'cumulative counters of the current database, and some figures of now';
+COMMENT ON VIEW gtf.limits IS 'limits of queues, task types and owners, and the size of the pool';
 
 COMMENT ON TYPE gtf._task_state IS 'internal: the state of a task';
 COMMENT ON PROCEDURE gtf._run_hook IS 'internal: runs a task that is written in C';
@@ -945,6 +1005,11 @@ COMMENT ON FUNCTION @extschema@.gtf_sleep IS 'sleep in a running task; false whe
 COMMENT ON FUNCTION @extschema@.gtf_dependency_results IS 'how the tasks ended that the running task was submitted to wait for, in the order of depends_on';
 COMMENT ON FUNCTION @extschema@.gtf_retry IS 'run a task again that has failed, was aborted or timed out';
 COMMENT ON PROCEDURE @extschema@.gtf_prune IS 'remove tasks that ended longer ago than the retention, those that ended first first';
+COMMENT ON FUNCTION @extschema@.gtf_set_limit IS 'limit how many tasks of a queue, task type or owner run at once, or how often they start: NULL leaves, -1 and ''0'' remove a limit';
+COMMENT ON FUNCTION @extschema@.gtf_pause IS 'start no more tasks of a queue';
+COMMENT ON FUNCTION @extschema@.gtf_resume IS 'start tasks of a paused queue again';
+COMMENT ON FUNCTION @extschema@.gtf_set_pool IS 'how many executors of this database stay when they are idle, and how many there can be; NULL is the default';
+COMMENT ON FUNCTION @extschema@.gtf_worker_shutdown IS 'let an executor end after its task; false if there is no executor with this pid';
 COMMENT ON FUNCTION @extschema@.gtf_adopt IS 'let the tasks of a copied database run here';
 COMMENT ON FUNCTION @extschema@.gtf_status IS 'current status of a task, NULL if it is not visible';
 COMMENT ON FUNCTION @extschema@.gtf_get_task IS 'the row of gtf.task_info of a task, none if it is not visible';

@@ -46,6 +46,7 @@
 
 #include "dispatcher.h"
 #include "errors.h"
+#include "limits.h"
 #include "settings.h"
 #include "stats.h"
 #include "store.h"
@@ -173,6 +174,8 @@ start_scan(void)
 	/* so that all that is waiting is known */
 	gtf_pool_recall();
 	gtf_queue_drop_waiting(&scan_from);
+	/* it may have been COMMIT PREPARED */
+	gtf_limits_stale();
 	gtf_queue_known_begin();
 	gtf_queue_scan_starts(whole);
 	gtf_depend_scan_starts(&me, whole);
@@ -279,6 +282,8 @@ take_in(const GtfTaskRef *submitted)
 		gtf_depend_ended(&ref.id);
 		return;
 	}
+	if (returned)
+		gtf_limits_returned(&ref);
 	ref.flags &= ~GTF_REF_RETURNED;
 	/* what an executor gives back no scan has found */
 	if (!returned && (scanning || me.now < passed_until) &&

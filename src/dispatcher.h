@@ -48,7 +48,8 @@ typedef enum GtfTroubleKind
 	GTF_TROUBLE_ROLE,			/* the subscriptions of a dropped role; tasks
 								 * 0 and 1: of all of them, see dropped.c */
 	GTF_TROUBLE_DEPEND,			/* looking at its prerequisites */
-	GTF_TROUBLE_DEPENDENTS		/* finding out who depends on it */
+	GTF_TROUBLE_DEPENDENTS,		/* finding out who depends on it */
+	GTF_TROUBLE_LIMIT			/* finding its limits; task 0: to read them */
 } GtfTroubleKind;
 
 typedef struct GtfTroubleKey

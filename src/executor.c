@@ -914,7 +914,12 @@ gtf_executor_main(Datum arg)
 											   TimestampTzPlusMilliseconds(idle_since,
 																		   gtf_executor_idle_timeout * INT64CONST(1000)));
 		if (left <= 0)
-			break;
+		{
+			if (gtf_slot_may_leave())
+				break;
+			idle_since = now;
+			continue;
+		}
 		(void) gtf_worker_wait(left);
 	}
 	proc_exit(0);

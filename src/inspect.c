@@ -43,6 +43,7 @@
 #include "utils/timestamp.h"
 
 #include "access.h"
+#include "flow.h"
 #include "progress.h"
 #include "settings.h"
 #include "shmem.h"
@@ -200,6 +201,8 @@ state_of_wait(State *state, const GtfTask *task, const GtfOutcome *last,
 		state->ready_since = 0;
 	}
 	else
+		state->wait_reason = gtf_flow_wait_reason(task);
+	if (state->wait_reason == NULL)
 		state->wait_reason = "executor";
 }
 

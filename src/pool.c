@@ -33,6 +33,7 @@
 #include "access.h"
 #include "dispatcher.h"
 #include "executor.h"
+#include "limits.h"
 #include "settings.h"
 #include "worker.h"
 
@@ -59,6 +60,7 @@ typedef struct Launch
 static MemoryContext pool_context;
 static int	my_db;
 static Launch *launches;
+static int	max_executors;		/* in this round */
 static List *leaving = NIL;		/* handles of processes without a slot */
 static TimestampTz leaving_since = 0;	/* we wait for room since then ... */
 static TimestampTz room_until = 0;	/* ... and expect it until then */
@@ -75,6 +77,7 @@ gtf_pool_init(MemoryContext context, int db)
 	launches = MemoryContextAllocZero(context,
 									  gtf_slot_count() * sizeof(Launch));
 	gtf_db_set_ceiling(db, 0);
+	gtf_limits_init(context, db);
 }
 
 void
@@ -106,16 +109,30 @@ fill_lane(Dispatcher *d, OwnerQueue *queue)
 	}
 	while (gtf_queue_peek(queue, &ref))
 	{
-		GtfTaskRef	back = ref;
+		GtfTaskRef	back;
+		RefHeap    *parking = gtf_limits_check(&ref);
 
+		if (parking)
+		{
+			gtf_queue_heap_add(parking, &ref);
+			gtf_queue_pop(queue);
+			if (!gtf_limits_enough())
+				continue;
+			gtf_dispatcher_look_at(d, d->now);
+			break;
+		}
+		back = ref;
 		if (gtf_lane_put(queue->lane, &back))
 		{
 			gtf_queue_pop(queue);
+			gtf_limits_handed(&ref);
 			continue;
 		}
 		if (gtf_id_equal(&back.id, &ref.id))
 			break;				/* full of earlier ones */
 		gtf_queue_pop(queue);
+		gtf_limits_handed(&ref);
+		gtf_limits_returned(&back);
 		gtf_queue_push(queue, &back);
 	}
 	if (gtf_lane_set_more(queue->lane, queue->ready.count > 0))
@@ -126,8 +143,10 @@ void
 gtf_pool_feed(Dispatcher *d)
 {
 	int			n;
-	OwnerQueue **owners = gtf_queue_owners(&n);
+	OwnerQueue **owners;
 
+	gtf_limits_begin(d);
+	owners = gtf_queue_owners(&n);
 	for (int i = 0; i < n; i++)
 	{
 		int			waiting;
@@ -141,6 +160,7 @@ gtf_pool_feed(Dispatcher *d)
 			gtf_lane_wake(owners[i]->lane, waiting);
 	}
 	pfree(owners);
+	gtf_limits_end(d);
 }
 
 void
@@ -160,7 +180,10 @@ gtf_pool_recall(void)
 			gtf_queue_reserve(owners[i], gtf_lane_count(owners[i]->lane));
 			taken = gtf_lane_take_all(owners[i]->lane, refs);
 			for (int r = 0; r < taken; r++)
+			{
 				gtf_queue_return(&refs[r], now);
+				gtf_limits_returned(&refs[r]);
+			}
 		}
 	}
 	pfree(refs);
@@ -540,6 +563,7 @@ gtf_pool_adjust(Dispatcher *d)
 	const OwnerQueue *hungriest = NULL; /* whom others have to make room for */
 	GtfSlotInfo info;
 
+	max_executors = gtf_limits_max_executors();
 	watch_launches(d);
 
 	owners = gtf_queue_owners(&n);
@@ -568,7 +592,7 @@ gtf_pool_adjust(Dispatcher *d)
 	}
 
 	/* after gtf.max_executors was lowered */
-	for (int excess = total - retiring - gtf_max_executors; excess > 0; excess--)
+	for (int excess = total - retiring - max_executors; excess > 0; excess--)
 	{
 		if (!retire_one(NULL, true))
 			break;
@@ -614,15 +638,15 @@ gtf_pool_adjust(Dispatcher *d)
 		if (queue->lane < 0)
 			continue;
 		wanted = queue->waiting - queue->idle - queue->launching;
-		if (wanted <= 0 || queue->executors >= gtf_max_executors)
+		if (wanted <= 0 || queue->executors >= max_executors)
 			continue;
 
-		if (total >= gtf_max_executors)
+		if (total >= max_executors)
 		{
 			bool		hungry = queue->hungry_since != 0;
 
 			if (!retire_one(queue, false) && hungry && hungriest == NULL &&
-				total - retiring >= gtf_max_executors)
+				total - retiring >= max_executors)
 				hungriest = queue;
 			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now,
 																  hungry ? HUNGRY_MS : TAKE_IDLE_MS));
@@ -647,7 +671,7 @@ gtf_pool_adjust(Dispatcher *d)
 			fail_owner(d, queue, sqlerrcode, why);
 			continue;
 		}
-		while (wanted-- > 0 && total < gtf_max_executors)
+		while (wanted-- > 0 && total < max_executors)
 		{
 			if (launch(d, queue, can_login, is_superuser))
 			{

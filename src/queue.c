@@ -198,6 +198,14 @@ beyond_cutoff(const RefHeap *heap, const GtfTaskRef *ref)
 	return heap->dropped && compare(heap, ref, &heap->cutoff) > 0;
 }
 
+bool
+gtf_queue_heap_precedes(const RefHeap *heap, const GtfTaskRef *ref)
+{
+	return beyond_cutoff(heap, ref) ||
+		(heap->held && compare(heap, ref, &heap->held_beyond) > 0) ||
+		(heap->count > 0 && compare(heap, &heap->refs[0], ref) < 0);
+}
+
 static int
 compare_sample_start(const void *a, const void *b)
 {
@@ -261,9 +269,8 @@ capacity(void)
 					 INT_MAX / 4);
 }
 
-/* Take a reference in, or leave it to a later scan. */
-static void
-add_to_heap(RefHeap *heap, const GtfTaskRef *ref)
+void
+gtf_queue_heap_add(RefHeap *heap, const GtfTaskRef *ref)
 {
 	if (beyond_cutoff(heap, ref))
 		return;
@@ -366,9 +373,9 @@ gtf_queue_add(const GtfTaskRef *ref, TimestampTz now, XLogRecPtr flushed)
 		total++;
 	}
 	else if (ref->due > now)
-		add_to_heap(&delayed, ref);
+		gtf_queue_heap_add(&delayed, ref);
 	else
-		add_to_heap(&gtf_queue_owner(ref->owner)->ready, ref);
+		gtf_queue_heap_add(&gtf_queue_owner(ref->owner)->ready, ref);
 }
 
 void
@@ -404,7 +411,7 @@ gtf_queue_advance(TimestampTz now, XLogRecPtr flushed)
 	{
 		GtfTaskRef	ref = delayed.refs[0];
 
-		add_to_heap(&gtf_queue_owner(ref.owner)->ready, &ref);
+		gtf_queue_heap_add(&gtf_queue_owner(ref.owner)->ready, &ref);
 		/* the first one of a heap is never dropped to make room */
 		gtf_queue_heap_pop(&delayed);
 	}

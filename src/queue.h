@@ -135,4 +135,10 @@ extern void gtf_queue_heap_push(RefHeap *heap, const GtfTaskRef *ref);
 extern bool gtf_queue_heap_peek(const RefHeap *heap, GtfTaskRef *ref);
 extern void gtf_queue_heap_pop(RefHeap *heap);
 
+/* Take a reference in, unless there is no room: then a scan will find it. */
+extern void gtf_queue_heap_add(RefHeap *heap, const GtfTaskRef *ref);
+
+/* Does any task of the heap, in memory or in the table, come before this? */
+extern bool gtf_queue_heap_precedes(const RefHeap *heap, const GtfTaskRef *ref);
+
 #endif							/* GTF_QUEUE_H */

@@ -111,6 +111,7 @@ gtf_retry(PG_FUNCTION_ARGS)
 	ref.owner = task->owner;
 	ref.type_version = task->type_version;
 	ref.priority = task->priority;
+	ref.queue = task->queue ? gtf_name_hash(task->queue) : 0;
 	ref.attempt = live.attempt;
 	ref.tid = task->tid;
 	ref.flags = GTF_REF_HAS_LIVE | GTF_REF_RETURNED;

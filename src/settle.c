@@ -540,6 +540,7 @@ live_step(void *arg)
 	ref.owner = task->owner;
 	ref.type_version = task->type_version;
 	ref.priority = task->priority;
+	ref.queue = task->queue ? gtf_name_hash(task->queue) : 0;
 	/* gtf_retry() after the expiry overrides it */
 	if (live.since < task->expires_at)
 		ref.expires_at = task->expires_at;

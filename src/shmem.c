@@ -104,6 +104,8 @@ shmem_startup(void)
 			pg_atomic_init_u32(&db->ceiling, 0);
 			for (int w = 0; w < GTF_WATCH_BITS / 32; w++)
 				pg_atomic_init_u32(&db->watched[w], 0);
+			pg_atomic_init_u32(&db->pool_min, 0);
+			pg_atomic_init_u32(&db->pool_max, 0);
 			for (int c = 0; c < GTF_NUM_COUNTERS; c++)
 				pg_atomic_init_u64(&db->counters[c], 0);
 		}
@@ -748,6 +750,33 @@ gtf_roles_take(int i)
 	LWLockAcquire(db->lock, LW_EXCLUSIVE);
 	changed = db->roles_changed;
 	db->roles_changed = false;
+	LWLockRelease(db->lock);
+	return changed;
+}
+
+void
+gtf_flow_changed(Oid database)
+{
+	Database   *db = db_lock(database);
+
+	if (db == NULL)
+		return;
+	db->flow_changed = true;
+	LWLockRelease(db->lock);
+	gtf_dispatcher_wake(db - gtf_segment->databases);
+}
+
+bool
+gtf_flow_take(int i)
+{
+	Database   *db = &gtf_segment->databases[i];
+	bool		changed;
+
+	if (!db->flow_changed)
+		return false;
+	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	changed = db->flow_changed;
+	db->flow_changed = false;
 	LWLockRelease(db->lock);
 	return changed;
 }

@@ -40,6 +40,7 @@ typedef struct GtfTaskRef
 	TimestampTz due;			/* sorts within a priority; start not before */
 	XLogRecPtr	lsn;			/* start not before WAL is flushed to here */
 	TimestampTz expires_at;		/* 0 = never */
+	uint64		queue;			/* gtf_name_hash(); 0 = that of its type */
 	Oid			owner;
 	int32		type_version;
 	int32		priority;
@@ -59,6 +60,10 @@ typedef struct GtfTaskRef
 										 * not been looked at */
 #define GTF_REF_ENDED			0x0040	/* in the ring only: that task has
 										 * ended, see gtf_watch */
+
+/* Its executor tells the dispatcher when it has ended; also when it starts. */
+#define GTF_REF_LIMITED			0x0100
+#define GTF_REF_PACED			0x0200
 
 /* Order of starting: priority, then due time, then submission. */
 static inline int
@@ -335,6 +340,12 @@ extern Oid	gtf_lane_inherit(int lane, int db);
 extern bool gtf_lane_put(int lane, GtfTaskRef *ref);
 extern int	gtf_lane_count(int lane);
 
+/* Copies of those with GTF_REF_LIMITED; refs has room for GTF_LANE_SIZE. */
+extern int	gtf_lane_limited(int lane, GtfTaskRef *refs);
+
+/* Is this task in the lane of its owner, about to be taken? */
+extern bool gtf_lane_has(Oid database, Oid owner, const pg_uuid_t *id);
+
 /*
  * The dispatcher keeps more tasks of that owner: it wants to be woken when
  * the lane is half empty.  True: it is already, nobody may come to say so.
@@ -375,6 +386,22 @@ extern bool gtf_slot_retire_idle_elsewhere(int db);
  * many of those have to stop as are too many, see gtf_slot_may_wait().
  */
 extern void gtf_db_set_ceiling(int db, int executors);
+
+/*
+ * As set by gtf_set_pool(): so many executors stay when they are idle, and
+ * the database can have so many (0: gtf.max_executors).
+ */
+extern void gtf_db_set_pool(int db, int min, int max);
+
+/*
+ * The executor has been idle for long: may it leave?  If so it counts as one
+ * that is leaving from now on.
+ */
+extern bool gtf_slot_may_leave(void);
+
+/* Have the dispatcher read gtf.flow anew. */
+extern void gtf_flow_changed(Oid database);
+extern bool gtf_flow_take(int db);
 
 /* The dispatcher has settled the attempt of a lost executor. */
 extern void gtf_slot_free_lost(int slot, uint32 generation);

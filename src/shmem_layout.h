@@ -56,6 +56,7 @@ typedef struct Database
 	bool		must_probe;
 	bool		requests_changed;
 	bool		roles_changed;
+	bool		flow_changed;
 
 	/*
 	 * When the dispatcher looks at the running tasks again, at the latest; 0
@@ -69,6 +70,8 @@ typedef struct Database
 	pg_atomic_uint32 waiting_executors; /* whose body sits in gtf_wait */
 	pg_atomic_uint32 ceiling;	/* see gtf_db_set_ceiling */
 	bool		counters_loaded;	/* guarded by lock */
+	pg_atomic_uint32 pool_min;	/* see gtf_db_set_pool */
+	pg_atomic_uint32 pool_max;
 	pg_atomic_uint64 counters[GTF_NUM_COUNTERS];
 
 	/* Written by the dispatcher only, see gtf_watch */

@@ -166,6 +166,42 @@ gtf_lane_count(int i)
 	return gtf_segment->lanes[i].count;
 }
 
+int
+gtf_lane_limited(int i, GtfTaskRef *refs)
+{
+	Lane	   *lane = &gtf_segment->lanes[i];
+	int			n = 0;
+
+	LWLockAcquire(lane->lock, LW_SHARED);
+	for (int r = lane->first; r < lane->first + lane->count; r++)
+	{
+		if (lane->refs[r].flags & GTF_REF_LIMITED)
+			refs[n++] = lane->refs[r];
+	}
+	LWLockRelease(lane->lock);
+	return n;
+}
+
+bool
+gtf_lane_has(Oid database, Oid owner, const pg_uuid_t *id)
+{
+	int			db = gtf_db_find(database);
+	bool		found = false;
+
+	for (int i = 0; i < NUM_LANES && db >= 0; i++)
+	{
+		Lane	   *lane = &gtf_segment->lanes[i];
+
+		if (lane->owner != owner || lane->database != db)
+			continue;
+		LWLockAcquire(lane->lock, LW_SHARED);
+		for (int r = lane->first; r < lane->first + lane->count; r++)
+			found |= gtf_id_equal(&lane->refs[r].id, id);
+		LWLockRelease(lane->lock);
+	}
+	return found;
+}
+
 bool
 gtf_lane_set_more(int i, bool more)
 {
@@ -672,6 +708,8 @@ gtf_slot_body_starts(TimestampTz at, bool live_written, GtfAbortMode mode,
 	looks_at = (TimestampTz) pg_atomic_read_u64(&gtf_segment->databases[slot->database].looks_at);
 	if (wanted && (looks_at == 0 || looks_at > at + START_UNSEEN_USECS))
 		gtf_dispatcher_wake_to_look(slot->database);
+	if (slot->ref.flags & GTF_REF_PACED)
+		gtf_dispatcher_wake(slot->database);
 	return wanted;
 }
 
@@ -721,6 +759,45 @@ gtf_slot_idle(bool processed, bool failed)
 		slot->failed++;
 	LWLockRelease(slot->lock);
 	gtf_payload_drop(slot);
+	/* there is room for another one */
+	if (slot->ref.flags & GTF_REF_LIMITED)
+		gtf_dispatcher_wake(slot->database);
+}
+
+void
+gtf_db_set_pool(int db, int min, int max)
+{
+	pg_atomic_write_u32(&gtf_segment->databases[db].pool_min, (uint32) min);
+	pg_atomic_write_u32(&gtf_segment->databases[db].pool_max, (uint32) max);
+}
+
+/* Under the lock of the database, so that one leaves after the other. */
+bool
+gtf_slot_may_leave(void)
+{
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+	Database   *db = &gtf_segment->databases[slot->database];
+	uint32		staying = 0;
+	bool		may;
+
+	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < NUM_SLOTS; i++)
+	{
+		Slot	   *other = &gtf_segment->slots[i];
+
+		if (other->state != GTF_SLOT_FREE && other->database == slot->database &&
+			!other->retiring)
+			staying++;
+	}
+	may = staying > pg_atomic_read_u32(&db->pool_min);
+	if (may)
+	{
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+		slot->retiring = true;
+		LWLockRelease(slot->lock);
+	}
+	LWLockRelease(db->lock);
+	return may;
 }
 
 void
@@ -762,7 +839,8 @@ gtf_slot_may_wait(void)
 	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 	Database   *db = &gtf_segment->databases[slot->database];
 	uint32		ceiling = pg_atomic_read_u32(&db->ceiling);
-	uint32		most = (uint32) gtf_max_executors;
+	uint32		pool_max = pg_atomic_read_u32(&db->pool_max);
+	uint32		most = pool_max != 0 ? pool_max : (uint32) gtf_max_executors;
 	uint32		waiting = pg_atomic_read_u32(&db->waiting_executors);
 
 	if (ceiling != 0)

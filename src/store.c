@@ -628,6 +628,9 @@ gtf_store_scan_pending(GtfScan *scan, int max_rows,
 			ref->type_version = DatumGetInt32(d);
 			GET(TASK_PRIORITY);
 			ref->priority = DatumGetInt32(d);
+			GET(TASK_QUEUE);
+			if (!isnull)
+				ref->queue = gtf_name_hash(TextDatumGetCString(d));
 			ref->attempt = 1;
 			if (!slot_attisnull(slot, TASK_DEPENDS_ON))
 				ref->flags = GTF_REF_DEPENDS;

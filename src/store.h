@@ -19,6 +19,7 @@
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
 
+#include "flow.h"
 #include "shmem.h"
 #include "task.h"
 
@@ -334,6 +335,18 @@ extern int64 gtf_store_counter_get(const char *name);	/* 0 if not there */
 /* Without waiting; false if somebody else has locked the table. */
 extern bool gtf_store_counters_lock(void);
 extern void gtf_store_counter_put(const char *name, int64 value);
+
+/* ---- gtf.flow ---- */
+
+/* All rows, of GtfFlow *, in the current memory context. */
+extern List *gtf_store_flow_all(void);
+
+/*
+ * Insert or change the row of a kind and name: the numbers, the rate, or
+ * whether it is paused.  A row that says nothing is removed.
+ */
+extern void gtf_store_flow_put(const GtfFlow *change, bool set_numbers,
+							   bool set_rate, bool set_paused);
 
 /* ---- gtf.task_type_versions: rows as read, see registry.h ---- */
 struct GtfType;

@@ -303,6 +303,7 @@ put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
 	ref.owner = task.owner;
 	ref.type_version = task.type_version;
 	ref.priority = task.priority;
+	ref.queue = o->queue ? gtf_name_hash(o->queue) : 0;
 	ref.attempt = 1;
 	ref.tid = task.tid;
 	if (task.num_prerequisites > 0)

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/fmgrprotos.h"
@@ -196,6 +197,15 @@ gtf_condition_name(int sqlerrcode)
 			return conditions[i].name;
 	}
 	return unpack_sql_state(sqlerrcode);
+}
+
+uint64
+gtf_name_hash(const char *name)
+{
+	uint64		hash = hash_bytes_extended((const unsigned char *) name,
+										   strlen(name), 0);
+
+	return hash != 0 ? hash : 1;
 }
 
 int

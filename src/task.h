@@ -108,6 +108,9 @@ gtf_id_compare(const pg_uuid_t *a, const pg_uuid_t *b)
 	return memcmp(a->data, b->data, UUID_LEN);
 }
 
+/* A hash of a name that is never 0. */
+extern uint64 gtf_name_hash(const char *name);
+
 /* -1, 0 or 1, as intervals compare with no time at all. */
 extern int	gtf_interval_sign(const Interval *interval);
 

@@ -73,6 +73,7 @@ static bool cancelling = false;
 static Oid	wanted_database = InvalidOid;
 static Oid	restarted_database = InvalidOid;
 static bool roles_changed = false;
+static bool flow_changed = false;
 
 static bool registered = false;
 
@@ -88,6 +89,7 @@ forget(void)
 	wanted_database = InvalidOid;
 	restarted_database = InvalidOid;
 	roles_changed = false;
+	flow_changed = false;
 }
 
 static void
@@ -188,6 +190,8 @@ xact_callback(XactEvent event, void *arg)
 				/* also those that a savepoint has taken back */
 				gtf_count(MyDatabaseId, GTF_COUNT_SUBMITTED, overflowed);
 			}
+			if (flow_changed)
+				gtf_flow_changed(MyDatabaseId);
 			if (OidIsValid(wanted_database))
 			{
 				(void) gtf_db_want(wanted_database);
@@ -349,6 +353,13 @@ gtf_wakeup_scan(const pg_uuid_t *from)
 	if (!overflowed || gtf_id_compare(from, &overflow_from) < 0)
 		overflow_from = *from;
 	overflowed = true;
+}
+
+void
+gtf_wakeup_flow(void)
+{
+	register_callbacks();
+	flow_changed = true;
 }
 
 void

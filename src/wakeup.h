@@ -34,6 +34,9 @@ extern void gtf_wakeup_abort(int slot, uint64 serial, GtfForce force);
 /* A role is dropped: have all dispatchers look after the commit. */
 extern void gtf_wakeup_roles(void);
 
+/* Limits were changed: have the dispatcher read them after the commit. */
+extern void gtf_wakeup_flow(void);
+
 /* Let the launcher look at this database when the transaction commits. */
 extern void gtf_wakeup_database(Oid database);
 
