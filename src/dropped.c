@@ -42,11 +42,18 @@
 
 static bool changed = true;		/* look for roles that are gone */
 
-/* subscriptions that are to end */
-static Oid	role = InvalidOid;
-static pg_uuid_t *ids = NULL;
-static int	num_ids = 0;
-static int	next_id = 0;
+/* What a role that is gone has subscribed. */
+typedef struct Subscription
+{
+	pg_uuid_t	task_id;
+	Oid			role;
+} Subscription;
+
+/* those that are to end */
+static Subscription *found = NULL;
+static int	num_found = 0;
+static int	next_found = 0;
+static bool more = false;		/* there was no room for all */
 static bool left = false;		/* some could not be ended yet */
 
 /* owners whose keys are to go, the first from this task on, and have gone */
@@ -64,55 +71,85 @@ authid_changed(Datum arg, int cacheid, uint32 hashvalue)
 void
 gtf_dropped_init(void)
 {
-	ids = MemoryContextAlloc(TopMemoryContext, LIST_TASKS * sizeof(pg_uuid_t));
+	found = MemoryContextAlloc(TopMemoryContext,
+							   LIST_TASKS * sizeof(Subscription));
 	CacheRegisterSyscacheCallback(AUTHOID, authid_changed, (Datum) 0);
+}
+
+/* Those of a that are not in b; both ascend. */
+static List *
+without(const List *a, const List *b)
+{
+	List	   *result = NIL;
+	int			j = 0;
+
+	for (int i = 0; i < list_length(a); i++)
+	{
+		Oid			oid = list_nth_oid(a, i);
+
+		while (j < list_length(b) && list_nth_oid(b, j) < oid)
+			j++;
+		if (j == list_length(b) || list_nth_oid(b, j) != oid)
+			result = lappend_oid(result, oid);
+	}
+	return result;
 }
 
 /* Find out what there is to do. */
 static void
 look_step(void *arg)
 {
-	List	   *roles;
+	pg_uuid_t  *ids;
 	List	   *gone;
+	List	   *again;
 	Oid			first;
+	ListCell   *lc;
 	MemoryContext old;
 
 	gtf_tx_begin();
-	roles = gtf_store_gone_subscribers();
-	if (roles != NIL)
+	ids = palloc(LIST_TASKS * sizeof(pg_uuid_t));
+	foreach(lc, gtf_store_gone_subscribers())
 	{
-		role = linitial_oid(roles);
-		num_ids = gtf_store_subscriptions(role, ids, LIST_TASKS);
-		/* there may be more, of this role or the next one */
-		left = left || num_ids == LIST_TASKS || list_length(roles) > 1;
+		int			n = gtf_store_subscriptions(lfirst_oid(lc), ids,
+												LIST_TASKS - num_found);
+
+		for (int i = 0; i < n; i++)
+		{
+			found[num_found].task_id = ids[i];
+			found[num_found++].role = lfirst_oid(lc);
+		}
 	}
+	more = num_found == LIST_TASKS;
 
 	gone = gtf_store_gone_owners();
 	first = owners == NIL ? InvalidOid : linitial_oid(owners);
-	old = MemoryContextSwitchTo(TopMemoryContext);
 	/* an OID that is in use again may be dropped again */
-	roles = list_difference_oid(forgotten, list_difference_oid(forgotten, gone));
+	list_sort(forgotten, list_oid_cmp);
+	again = without(forgotten, gone);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	again = without(forgotten, again);
 	list_free(forgotten);
-	forgotten = roles;
+	forgotten = again;
 	list_free(owners);
-	owners = list_difference_oid(gone, forgotten);
+	owners = without(gone, forgotten);
 	MemoryContextSwitchTo(old);
 	if (owners == NIL || linitial_oid(owners) != first)
 		memset(&owner_after, 0, sizeof(owner_after));
 	(void) gtf_tx_commit(false);
 }
 
-/* End the subscriptions of the role to a task. */
+/* End the subscriptions of a role to a task. */
 static void
 unsubscribe_step(void *arg)
 {
-	pg_uuid_t  *id = arg;
+	const Subscription *subscription = arg;
+	const pg_uuid_t *id = &subscription->task_id;
 	bool		asked = false;
 
 	gtf_tx_begin();
 	if (!gtf_lock_task_nowait(id))
 		left = true;
-	else if (gtf_store_subscriber_delete_role(id, role) > 0 &&
+	else if (gtf_store_subscriber_delete_role(id, subscription->role) > 0 &&
 			 gtf_store_subscriber_count(id, 1) == 0 &&
 			 !gtf_store_has_ended(id))
 	{
@@ -166,26 +203,29 @@ gtf_settle_dropped(Dispatcher *d)
 
 	if (gtf_roles_take(d->db))
 		changed = true;
-	if (next_id == num_ids && (changed || (again != 0 && again <= d->now)))
+	if (next_found == num_found &&
+		(changed || (more && !left) || (again != 0 && again <= d->now)))
 	{
-		changed = left = false;
+		changed = more = left = false;
 		again = 0;
-		next_id = num_ids = 0;
+		next_found = num_found = 0;
 		if (!gtf_dispatcher_try(d, GTF_TROUBLE_ROLE, &looking, look_step, NULL))
 			left = true;
 	}
-	for (int n = 0; n < BATCH_TASKS && next_id < num_ids; n++)
+	for (int n = 0; n < BATCH_TASKS && next_found < num_found; n++)
 	{
-		pg_uuid_t  *id = &ids[next_id++];
+		Subscription *next = &found[next_found++];
 
-		if (!gtf_dispatcher_try(d, GTF_TROUBLE_ROLE, id, unsubscribe_step, id))
+		if (!gtf_dispatcher_try(d, GTF_TROUBLE_ROLE, &next->task_id,
+								unsubscribe_step, next))
 			left = true;
 	}
 	if (owners != NIL &&
 		!gtf_dispatcher_try(d, GTF_TROUBLE_ROLE, &forgetting, forget_step, NULL))
 		left = true;
 
-	if (next_id < num_ids || changed || (owners != NIL && !left))
+	if (next_found < num_found || changed ||
+		((more || owners != NIL) && !left))
 		gtf_dispatcher_look_at(d, d->now);
 	else if (left)
 	{

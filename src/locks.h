@@ -7,7 +7,7 @@
  * advisory lock tags with field 4 = 1 or 2, these have others.  Held until
  * the transaction ends; lock_timeout and deadlock detection apply.
  *
- *	  3		a task: cancel, retry, prune
+ *	  3		a task: cancel, retry, prune; its subscribers, if it is shared
  *
  * Taken before any row of gtf's tables is touched.
  *

@@ -84,10 +84,11 @@ is(sql(q{SET gtf.app_user = 'ann'}, 'SET ROLE stays', "SELECT gtf_cancel('$id')"
 # ---- from another database; many tasks
 
 sql('CREATE DATABASE other');
-make('one');
+make('one', 'two');
 sql('SET ROLE one', q{SELECT count(gtf_submit('wait', '{}', 'k' || i, delay => '1 h')) FROM generate_series(1, 1000) i});
-$node->safe_psql('other', 'DROP ROLE one');
-until_true($node, q{SELECT count(*) = 1000 FROM gtf.task_info WHERE task_key LIKE 'k%' AND status = 'aborted'});
+sql('SET ROLE two', q{SELECT count(gtf_submit('wait', '{}', 'k' || i, delay => '1 h')) FROM generate_series(901, 1100) i});
+$node->safe_psql('other', 'DROP ROLE one, two');
+until_true($node, q{SELECT count(*) = 1100 FROM gtf.task_info WHERE task_key LIKE 'k%' AND status = 'aborted'});
 is(sql('SELECT count(*) FROM gtf.task_subscribers s WHERE NOT EXISTS (SELECT FROM pg_roles WHERE oid = s.role)'), '0', 'from another database: no rows are left');
 
 # ---- running
@@ -162,10 +163,16 @@ $node->start;
 is(ended($node, $id), 'aborted', 'dropped while gtf was not loaded');
 until_true($node, "SELECT count(*) = 1 FROM gtf_subscribers('$of_type')");
 until_dispatched($node);
-$node->stop;
-command_ok([ 'pg_resetwal', '-o', $oid, $node->data_dir ], 'OIDs begin again');
-$node->start;
-make('one');
+for (1 .. 5)
+{
+	$node->stop;
+	run_log([ 'pg_resetwal', '-o', $oid, $node->data_dir ]);
+	$node->start;
+	make('one');
+	# unless something else has needed an OID first
+	last if sql(q{SELECT 'one'::regrole::oid}) eq $oid;
+	sql('DROP ROLE one');
+}
 is(sql(q{SELECT 'one'::regrole::oid}), $oid, 'another role has the same OID');
 is(sql(q{SELECT count(*) FROM gtf_subscribers('} . $of_type . q{')}), '1', 'it has not subscribed anything');
 isnt(submit_as('one', "'note', '{}', 'private', $later"), $private, 'and joins no private task');
