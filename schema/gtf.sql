@@ -55,6 +55,7 @@ CREATE TABLE gtf.tasks (
 	parent_id uuid,
 	root_id uuid,
 	after_id uuid,
+	is_sync boolean,
 	scope "char" NOT NULL,
 	app_user text COLLATE "C" NOT NULL,
 	queue text COLLATE "C",
@@ -271,6 +272,18 @@ CREATE FUNCTION gtf_submit_sql(
 	depends_on uuid[] DEFAULT NULL)
 RETURNS uuid LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'gtf_submit_sql';
 
+CREATE PROCEDURE gtf_run(
+	task_type text,
+	args jsonb DEFAULT '{}',
+	task_key text DEFAULT NULL,
+	task_name text DEFAULT NULL,
+	timeout interval DEFAULT NULL,
+	scope text DEFAULT NULL,
+	INOUT task_id uuid DEFAULT NULL,
+	INOUT status text DEFAULT NULL,
+	INOUT result jsonb DEFAULT NULL)
+LANGUAGE C AS 'MODULE_PATHNAME', 'gtf_run';
+
 CREATE PROCEDURE gtf_wait(
 	task_id uuid,
 	timeout interval DEFAULT NULL,
@@ -438,6 +451,11 @@ CREATE FUNCTION gtf._status_text(status "char")
 RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'gtf_status_name';
 
+-- The first attempt of a synchronous task is run by a session.
+CREATE FUNCTION gtf._worker_text(is_sync boolean, attempt int, worker int)
+RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN is_sync AND attempt = 1 THEN 'backend ' ELSE 'executor ' END || worker;
+
 CREATE FUNCTION gtf._scope_text(scope "char")
 RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'gtf_scope_name';
@@ -501,8 +519,8 @@ SELECT
 	gtf._is_subscribed(t.id, t.scope, t.owner, t.app_user) AS is_subscribed,
 	s.is_abortable,
 	s.timeout_exceeded OR coalesce(coalesce(s.ended_at, s.read_at) - s.started_at > d.timeout, false) AS timeout_exceeded,
-	'async'::text AS execution_mode,
-	'executor ' || s.worker AS worker,
+	d.execution_mode,
+	gtf._worker_text(t.is_sync, s.attempt, s.worker) AS worker,
 	s.error_message,
 	s.exception_type,
 	d.stack_trace,
@@ -511,7 +529,7 @@ SELECT
 	s.ended_at IS NULL AND gtf._administers(t.owner) AS can_force,
 	coalesce(t.depends_on, '{}') AS depends_on,
 	jsonb_strip_nulls(jsonb_build_object(
-		'execution_mode', 'async',
+		'execution_mode', d.execution_mode,
 		'timeout', trim_scale(extract(epoch FROM d.timeout)),
 		'is_abortable', nullif(s.is_abortable, false),
 		'progress_current', s.progress_current,
@@ -541,6 +559,7 @@ FROM gtf.tasks t
 		WHERE o.task_id IS NULL AND l.status IS NOT NULL) s
 	CROSS JOIN LATERAL (
 		SELECT nullif(coalesce(t.timeout, v.timeout), '0') AS timeout,
+			CASE WHEN t.is_sync THEN 'sync' ELSE 'async' END AS execution_mode,
 			gtf._progress_percent(s.progress_kind, s.progress_current, s.progress_total, s.progress_fraction) AS percent,
 			CASE WHEN gtf._sees_stack_traces() THEN s.stack_trace END AS stack_trace,
 			CASE
@@ -561,7 +580,7 @@ SELECT
 	o.error_message,
 	o.exception_type,
 	CASE WHEN gtf._sees_stack_traces() THEN o.stack_trace END AS stack_trace,
-	'executor ' || o.worker AS worker
+	gtf._worker_text(t.is_sync, o.attempt, o.worker) AS worker
 FROM gtf.outcomes o
 	JOIN gtf.tasks t ON t.id = o.task_id
 WHERE o.status <> 's'
@@ -737,7 +756,7 @@ SELECT
 	e.type,
 	t.id AS task_id,
 	e.at,
-	'executor ' || e.worker AS worker,
+	gtf._worker_text(t.is_sync, e.attempt, e.worker) AS worker,
 	jsonb_build_object('uuid', t.id, 'timestamp', extract(epoch FROM e.at)) || CASE
 		WHEN e.type IN ('sent', 'received') THEN
 			jsonb_build_object(
@@ -761,7 +780,7 @@ SELECT
 		WHEN e.type = 'revoked' THEN
 			jsonb_build_object('terminated', e.started_at IS NOT NULL, 'signum', NULL,
 				'expired', e.started_at IS NULL AND e.error_message IS NOT NULL)
-	END || CASE WHEN e.worker IS NOT NULL THEN jsonb_build_object('hostname', 'executor ' || e.worker) ELSE '{}' END AS data
+	END || CASE WHEN e.worker IS NOT NULL THEN jsonb_build_object('hostname', gtf._worker_text(t.is_sync, e.attempt, e.worker)) ELSE '{}' END AS data
 FROM gtf.tasks t
 	LEFT JOIN gtf.task_type_versions v ON v.version = t.type_version
 	CROSS JOIN LATERAL (
@@ -974,6 +993,7 @@ COMMENT ON FUNCTION gtf._subscriber_count IS 'internal: number of subscribers of
 COMMENT ON FUNCTION gtf._administers IS 'internal: is the current user an administrator for tasks of this owner';
 COMMENT ON FUNCTION gtf._sees_stack_traces IS 'internal: may the current user see where a task raised its error';
 COMMENT ON FUNCTION gtf._status_text IS 'internal: name of a status';
+COMMENT ON FUNCTION gtf._worker_text IS 'internal: who has run an attempt';
 COMMENT ON FUNCTION gtf._scope_text IS 'internal: name of a scope';
 COMMENT ON FUNCTION gtf._progress_percent IS 'internal: progress in percent, rounded down';
 COMMENT ON FUNCTION gtf._progress_eta IS 'internal: time that the rest will take';
@@ -989,6 +1009,7 @@ COMMENT ON FUNCTION @extschema@.gtf_unregister_task IS 'remove a task type';
 COMMENT ON FUNCTION @extschema@.gtf_submit IS 'submit a task; returns its id';
 COMMENT ON FUNCTION @extschema@.gtf_submit_many IS 'submit many tasks of one type; returns their ids in order';
 COMMENT ON FUNCTION @extschema@.gtf_submit_sql IS 'submit one SQL command as a task; returns its id';
+COMMENT ON PROCEDURE @extschema@.gtf_run IS 'run a task in this session; returns its id, final status and result';
 COMMENT ON PROCEDURE @extschema@.gtf_wait IS 'wait until a task has ended';
 COMMENT ON PROCEDURE @extschema@.gtf_wait_any IS 'wait until one of some tasks has ended';
 COMMENT ON PROCEDURE @extschema@.gtf_wait_all IS 'wait until all of some tasks have ended';

@@ -349,7 +349,131 @@ SELECT c.label, c.mode, c.handlers, c.request, c.does, r.*
  WHERE (r.status, r.message, r.exception, r.effects) IS DISTINCT FROM (c.status, c.message, c.exception, c.effects)
  ORDER BY c.id;
 
-DROP TABLE cases, effects, children, parents, results;
-DROP FUNCTION handle, prepare, hold, conclude, body_sql, body_plpgsql;
-DROP PROCEDURE body_procedure, run_case;
+-- The same when the session runs the task itself.  What is asked of it while
+-- it runs is asked by a command that an executor runs: it holds the lock that
+-- the body waits for.
+INSERT INTO cases (label, kinds, mode, handlers, request, does, status, message, exception, effects) VALUES
+  ('raises | revoked with SIGTERM, inline as SIGINT | ok', 'inline', 'never', 'abort ok, cleanup ok', 'revoke, terminate', '',
+   'aborted', NULL, NULL, 'abort ok, cleanup ok'),
+  ('returns | noticed: revoked with SIGTERM, inline as SIGINT | ok', 'inline', 'never', 'abort ok, cleanup ok', 'revoke, terminate', 'catch',
+   'aborted', NULL, NULL, 'body, abort ok, cleanup ok');
+CREATE PROCEDURE request(c int) LANGUAGE plpgsql AS $$
+DECLARE
+  this cases := (SELECT x FROM cases x WHERE x.id = c);
+  task uuid;
+BEGIN
+  PERFORM pg_advisory_lock(c);
+  COMMIT;
+  -- until the body waits
+  FOR n IN 1 .. 30000 LOOP
+    EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = c AND NOT granted);
+    -- or it has ended before that
+    SELECT id INTO task FROM gtf.task_info WHERE execution_mode = 'sync' ORDER BY id DESC LIMIT 1;
+    EXIT WHEN (SELECT ended_at FROM gtf_get_task(task)) > (SELECT created_at FROM gtf_get_task(gtf_task_id()));
+    PERFORM pg_sleep(0.01);
+  END LOOP;
+  SELECT id INTO task FROM gtf.task_info WHERE execution_mode = 'sync' ORDER BY id DESC LIMIT 1;
+  IF gtf_status(task) <> 'in_progress' THEN
+    -- its time was over before
+  ELSIF this.request = 'cancel' THEN
+    PERFORM gtf_cancel(task);
+  ELSIF this.request = 'revoke' THEN
+    PERFORM gtf_revoke(task, true, 'SIGINT');
+  ELSIF this.request = 'revoke, terminate' THEN
+    PERFORM gtf_revoke(task, true);
+  ELSIF this.request LIKE '%timeout' THEN
+    FOR n IN 1 .. 30000 LOOP
+      EXIT WHEN NOT EXISTS (SELECT FROM gtf_get_task(task) WHERE status = 'in_progress' AND (is_abortable OR NOT timeout_exceeded));
+      PERFORM pg_sleep(0.01);
+    END LOOP;
+  END IF;
+  COMMIT;
+  -- its statement is cancelled, not let go
+  IF this.request LIKE 'revoke%' OR this.request = 'hard timeout' OR (this.mode = 'interrupt' AND this.request <> '') THEN
+    FOR n IN 1 .. 30000 LOOP
+      EXIT WHEN NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = c AND NOT granted);
+      PERFORM pg_sleep(0.01);
+    END LOOP;
+  END IF;
+  PERFORM pg_advisory_unlock(c);
+END $$;
+CREATE TABLE asked (request uuid);
+CREATE PROCEDURE before(c int, kind text, patience interval) LANGUAGE plpgsql AS $$
+DECLARE
+  this cases := (SELECT x FROM cases x WHERE x.id = c);
+BEGIN
+  IF this.request = 'hard timeout' THEN
+    PERFORM gtf_set_timeout(kind || ' ' || this.mode, hard_timeout => patience);
+  END IF;
+  DELETE FROM asked;
+  INSERT INTO asked SELECT gtf_submit_sql(format('CALL request(%s)', c));
+  COMMIT;
+  FOR n IN 1 .. 30000 LOOP
+    EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = c AND granted);
+    PERFORM pg_sleep(0.01);
+  END LOOP;
+END $$;
+CREATE PROCEDURE after(c int, run text) LANGUAGE plpgsql AS $$
+DECLARE
+  this cases := (SELECT x FROM cases x WHERE x.id = c);
+  asking uuid := (SELECT request FROM asked);
+  status text;
+BEGIN
+  IF this.request = 'hard timeout' THEN
+    PERFORM gtf_set_timeout(run || ' ' || this.mode, hard_timeout => '0');
+  END IF;
+  CALL gtf_wait(asking, NULL, status);
+  DELETE FROM results WHERE id = c AND kind = 'inline ' || run;
+  INSERT INTO results
+    SELECT c, 'inline ' || run, t.status, t.error_message, t.exception_type,
+           (SELECT string_agg(what, ', ' ORDER BY seq) FROM effects WHERE task = t.id)
+      FROM (SELECT * FROM gtf.task_info WHERE execution_mode = 'sync' ORDER BY id DESC LIMIT 1) t;
+END $$;
+CREATE VIEW inline_cases AS
+  SELECT c.*, kind,
+         EXISTS (SELECT FROM results r WHERE r.id = c.id AND r.kind = 'inline ' || k.kind AND
+                 (r.status, r.message, r.exception, r.effects) IS NOT DISTINCT FROM (c.status, c.message, c.exception, c.effects)) AS ok
+    FROM cases c, unnest('{plpgsql,procedure,do,c,c_commits}'::text[]) k (kind)
+   WHERE c.attempts = 1 AND (c.kinds = 'inline' AND kind IN ('plpgsql', 'procedure') OR
+                             c.request IN ('', 'cancel', 'revoke', 'timeout', 'hard timeout') AND kind = ANY (string_to_array(c.kinds, ' ')));
+CREATE FUNCTION inline_calls(patience interval, again boolean) RETURNS SETOF text LANGUAGE sql AS $$
+  SELECT s FROM inline_cases c,
+    LATERAL (VALUES
+      (1, format('CALL before(%s, %L, %L)', id, kind, patience)),
+      (2, CASE kind
+          WHEN 'do' THEN format('CALL gtf_run(''sql'', jsonb_build_object(''command'', %L), timeout => %L)',
+            format('DO $b$ BEGIN PERFORM prepare(%1$s); PERFORM hold(%1$s); PERFORM conclude(%1$s); END $b$', id),
+            CASE WHEN request = 'timeout' THEN patience ELSE '0' END)
+          ELSE format('CALL gtf_run(%L, %L, timeout => %L)', kind || ' ' || mode, jsonb_build_object('c', id),
+            CASE WHEN request = 'timeout' THEN patience ELSE '0' END)
+        END),
+      (3, format('CALL after(%s, %L)', id, kind))) v (n, s)
+   WHERE NOT again OR (NOT ok AND request LIKE '%timeout')
+   ORDER BY id, kind, n
+$$;
+SET client_min_messages = error; -- handlers that fail say so
+\o /dev/null
+\set echoed :ECHO
+\set ECHO none
+SELECT inline_calls('0.3 s', false) \gexec
+-- if the time was over too early: once more with more of it
+SELECT inline_calls('3 s', true) \gexec
+SELECT inline_calls('20 s', true) \gexec
+\o
+\set ECHO :echoed
+RESET client_min_messages;
+SELECT id, label, mode, status, string_agg(kind, ' ' ORDER BY position(kind IN kinds)) FILTER (WHERE ok) AS ok
+  FROM inline_cases GROUP BY id, label, mode, status ORDER BY id;
+SELECT c.label, c.mode, c.handlers, c.request, c.does, r.*
+  FROM results r JOIN inline_cases c ON c.id = r.id AND r.kind = 'inline ' || c.kind
+ WHERE NOT c.ok
+ ORDER BY c.id;
+-- Nothing is left in the session.
+SELECT gtf_task_id(), gtf_is_aborting(), (SELECT count(*) FROM gtf.live) AS live, (SELECT count(*) FROM gtf.abort_requests) AS requests,
+  (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) AS locks;
+
+DROP VIEW inline_cases;
+DROP TABLE cases, effects, children, parents, results, asked;
+DROP FUNCTION handle, prepare, hold, conclude, body_sql, body_plpgsql, inline_calls;
+DROP PROCEDURE body_procedure, run_case, request, before, after;
 DROP EXTENSION gtf;

@@ -109,7 +109,8 @@ static void
 run_portal(const char *source, CommandTag tag, List *plans,
 		   DestReceiver *receiver, QueryCompletion *qc)
 {
-	Portal		portal = CreatePortal("", true, true);
+	/* the unnamed one may be in use, by the CALL that we are in */
+	Portal		portal = CreateNewPortal();
 
 	portal->visible = false;
 	PortalDefineQuery(portal, NULL, source, tag, plans, NULL);

@@ -174,7 +174,7 @@ cancel_task(const pg_uuid_t *id, GtfForce force)
 		gtf_wakeup_cancelling();
 		if (gtf_finish_cancelled(id, last ? last->attempt + 1 : 1))
 		{
-			gtf_wakeup_ended(id);
+			gtf_wakeup_ended(id, GTF_ABORTED, false);
 			return GTF_ABORTED;
 		}
 		/* an executor was faster: look again */

@@ -41,7 +41,7 @@ run_handlers(const GtfTaskRef *ref, const GtfKeptHandler *kept, int n,
 							  ref->attempt);
 		gtf_handlers_load(kept, n);
 		gtf_handlers_check_constraints();
-		gtf_handlers_run(false);
+		gtf_handlers_run(false, true);
 		MemoryContextSwitchTo(context);
 	}
 	(void) gtf_tx_commit(gtf_synchronous_commit);

@@ -116,7 +116,7 @@ gtf_context(PG_FUNCTION_ARGS)
 	else
 		nulls[TASK_NAME] = true;
 	values[SCOPE] = CStringGetTextDatum(gtf_scope_text(task->scope));
-	values[STATUS] = CStringGetTextDatum(gtf_status_text(gtf_slot_abort_requested() != GTF_CAUSE_NONE ?
+	values[STATUS] = CStringGetTextDatum(gtf_status_text(gtf_abort_requested() != GTF_CAUSE_NONE ?
 														 GTF_ABORTING : GTF_IN_PROGRESS));
 	values[ARGS] = JsonbPGetDatum(task->args);
 	payload = gtf_context_payload();
@@ -187,7 +187,7 @@ gtf_dependency_results(PG_FUNCTION_ARGS)
 bool
 gtf_context_shall_stop(void)
 {
-	if (gtf_current_task == NULL || gtf_slot_abort_requested() == GTF_CAUSE_NONE)
+	if (gtf_current_task == NULL || gtf_abort_requested() == GTF_CAUSE_NONE)
 		return false;
 	gtf_abort_noticed = true;
 	(void) gtf_safe_point();
@@ -209,7 +209,7 @@ void
 gtf_context_check_abort(void)
 {
 	if (gtf_current_task == NULL || gtf_in_handler() ||
-		gtf_slot_abort_requested() == GTF_CAUSE_NONE)
+		gtf_abort_requested() == GTF_CAUSE_NONE)
 		return;
 	gtf_abort_noticed = true;
 	ereport(ERROR,

@@ -46,6 +46,7 @@
 #include "utils/timestamp.h"
 
 #include "access.h"
+#include "attempt.h"
 #include "compat.h"
 #include "errors.h"
 #include "executor.h"
@@ -62,45 +63,6 @@
 
 #define KEY_WAIT_MS		50		/* between two looks at who had the key */
 #define WRITE_TRIES 5			/* of a failed attempt's outcome, 1 s apart */
-#define DEAF_MS			1000	/* that it takes no code to serve interrupts */
-
-const GtfTask *gtf_current_task = NULL;
-const struct GtfType *gtf_current_type = NULL;
-int32		gtf_current_attempt = 0;
-
-/* One attempt as it goes on. */
-typedef enum Phase
-{
-	PHASE_FETCH,				/* the code has not begun */
-	PHASE_BODY,
-	PHASE_FINISH				/* writing the outcome of a success */
-} Phase;
-
-typedef struct Run
-{
-	GtfTaskRef	ref;
-	Phase		phase;
-	GtfTask    *task;			/* NULL until fetched */
-	GtfType    *type;
-	TimestampTz started_at;
-	bool		ended;			/* the body has, and handlers have run */
-	GtfAbortCause cause;		/* when it ended: what was requested, and ... */
-	bool		noticed;		/* ... whether the body knew */
-	bool		has_live;		/* a row of gtf.live must go at the end */
-
-	/*
-	 * What to hand back to the dispatcher (attempt 0 = nothing), and the end
-	 * of the commit it depends on.  Only when the slot has let go of the
-	 * task: who is offered it earlier would take it for a duplicate.
-	 */
-	GtfTaskRef	next;
-	XLogRecPtr	next_lsn;
-} Run;
-
-bool		gtf_abort_noticed = false;
-
-/* The doorbell has interrupted the running attempt. */
-static volatile sig_atomic_t interrupted = false;
 
 static Oid	my_role;
 static bool my_role_is_superuser;
@@ -126,120 +88,13 @@ keep_start_error(ErrorData *edata)
 static void
 detach(int code, Datum arg)
 {
+	gtf_attempt_lose_all();
 	gtf_slot_detach();
-}
-
-/*
- * The doorbell: somebody wants the attempt that runs here to be interrupted,
- * or this process to end.  Whether it is still that attempt is decided here,
- * so a late signal does nothing.
- */
-static void
-handle_doorbell(int signo, siginfo_t *info, void *ucontext)
-{
-	static TimestampTz told_at = 0;
-	int			save_errno = errno;
-	bool		terminate;
-
-	if (gtf_slot_doorbell(&terminate))
-	{
-		/* a former one that is not pending any more was raised */
-		if (interrupted && !QueryCancelPending)
-			gtf_abort_noticed = true;
-		interrupted = true;
-		InterruptPending = true;
-		QueryCancelPending = true;
-	}
-	if (terminate)
-	{
-		if (!ProcDiePending)
-			told_at = GetCurrentTimestamp();
-		else if (TimestampDifferenceExceeds(told_at, GetCurrentTimestamp(), DEAF_MS))
-			gtf_hook_stop_here(ucontext);
-		InterruptPending = true;
-		ProcDiePending = true;
-	}
-	SetLatch(MyLatch);
-	errno = save_errno;
-}
-
-/* Not by pqsignal(): the handler wants to know what it has interrupted. */
-static void
-install_doorbell(void)
-{
-	struct sigaction action = {0};
-
-	action.sa_sigaction = handle_doorbell;
-	action.sa_flags = SA_RESTART | SA_SIGINFO;
-	sigemptyset(&action.sa_mask);
-	if (sigaction(SIGUSR2, &action, NULL) != 0)
-		elog(ERROR, "could not install a signal handler: %m");
-}
-
-bool
-gtf_interrupt_raised(void)
-{
-	/* one that is still pending has not been raised */
-	return interrupted && !QueryCancelPending;
-}
-
-void
-gtf_executor_set_task(const GtfTask *task, const struct GtfType *type,
-					  int32 attempt)
-{
-	gtf_current_task = task;
-	gtf_current_type = type;
-	gtf_current_attempt = attempt;
-	if (task && strcmp(gtf_app_user ? gtf_app_user : "", task->app_user) != 0)
-		SetConfigOption("gtf.app_user", task->app_user, PGC_USERSET, PGC_S_SESSION);
-}
-
-/* For a hook "handler", the default, is whatever the hook says. */
-static GtfAbortMode
-abort_mode(const GtfType *type)
-{
-	if (type->kind == GTF_TYPE_HOOK && strcmp(type->abort, "handler") == 0)
-		return type->code->flags & GTF_HOOK_POLL ? GTF_MODE_POLL :
-			type->code->flags & GTF_HOOK_INTERRUPT ? GTF_MODE_INTERRUPT :
-			type->code->flags & GTF_HOOK_NEVER ? GTF_MODE_NEVER : GTF_MODE_HANDLER;
-	if (strcmp(type->abort, "poll") == 0)
-		return GTF_MODE_POLL;
-	if (strcmp(type->abort, "interrupt") == 0)
-		return GTF_MODE_INTERRUPT;
-	if (strcmp(type->abort, "never") == 0)
-		return GTF_MODE_NEVER;
-	return GTF_MODE_HANDLER;
-}
-
-/* When a timeout that starts now is over; 0 = never. */
-static TimestampTz
-deadline(const Interval *timeout, TimestampTz start)
-{
-	if (timeout == NULL || gtf_interval_sign(timeout) <= 0)
-		return 0;
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(start),
-												   IntervalPGetDatum(timeout)));
-}
-
-static void
-outcome_begin(const Run *run, GtfOutcome *outcome)
-{
-	GtfSlotInfo info;
-
-	memset(outcome, 0, sizeof(GtfOutcome));
-	outcome->task_id = run->ref.id;
-	outcome->attempt = run->ref.attempt;
-	outcome->started_at = run->started_at;
-	outcome->ended_at = GetCurrentTimestamp();
-	outcome->worker = run->started_at != 0 ? MyProcPid : 0;
-	if (run->started_at != 0 && gtf_slot_info(gtf_my_slot, &info))
-		gtf_finish_set_report(outcome, &info.progress, gtf_slot_my_payload());
 }
 
 /* The start, durable, before a body whose effects a crash would not undo. */
 static void
-record_start(Run *run)
+record_start(GtfAttempt *run)
 {
 	GtfLive		live = {0};
 
@@ -288,7 +143,7 @@ still_welcome(void)
 
 /* The code is there and the owner may run it.  False: not in this process. */
 static bool
-ready(Run *run)
+ready(GtfAttempt *run)
 {
 	if (!still_welcome())
 	{
@@ -312,7 +167,7 @@ ready(Run *run)
  * Leaves the transaction open.
  */
 static bool
-prepare(Run *run)
+prepare(GtfAttempt *run)
 {
 	TransactionId xid;
 
@@ -379,111 +234,8 @@ prepare(Run *run)
 	return ready(run);
 }
 
-/*
- * The body has returned or raised: what was requested until now counts, and
- * whether the body knew.  From here on the doorbell is silent; what it left
- * is too late.
- */
 static void
-end_body(Run *run)
-{
-	gtf_safepoint_end();
-	if (!run->ended)
-	{
-		gtf_slot_body_ends(&run->cause);
-		run->noticed = gtf_abort_noticed || gtf_interrupt_raised();
-		run->ended = true;
-	}
-	QueryCancelPending = false;
-}
-
-/*
- * The body has returned: run its handlers in the transaction that will end
- * the attempt.  A constraint that was deferred and is violated is an error of
- * the body.
- */
-static void
-run_handlers(Run *run)
-{
-	if (!gtf_handlers_any())
-		return;
-	gtf_handlers_check_constraints();
-	end_body(run);
-	gtf_handlers_run(run->cause != GTF_CAUSE_NONE && run->noticed);
-	MemoryContextSwitchTo(task_context);
-}
-
-/* To roll back everything that was done for the attempt. */
-static void
-error_superseded(const Run *run)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_UNIQUE_VIOLATION),
-			 errmsg("attempt %d of task \"%s\" was superseded",
-					run->ref.attempt, gtf_id_text(&run->ref.id)),
-			 err_generic_string(PG_DIAG_SCHEMA_NAME, "gtf"),
-			 err_generic_string(PG_DIAG_TABLE_NAME, "outcomes")));
-}
-
-/* The outcome of a body that has returned. */
-static void
-write_returned(Run *run, Jsonb *result, GtfOutcome *outcome)
-{
-	run->phase = PHASE_FINISH;
-	outcome_begin(run, outcome);
-	if (run->ended)
-	{
-		GtfAbortCause too_late;
-
-		run->has_live |= gtf_slot_finishing(&too_late);
-	}
-	else
-	{
-		gtf_safepoint_end();
-		run->has_live |= gtf_slot_finishing(&run->cause);
-		run->noticed = gtf_abort_noticed || gtf_interrupt_raised();
-		QueryCancelPending = false;
-	}
-
-	if (gtf_handlers_errors() != NIL)
-	{
-		gtf_finish_set_errors(outcome, NULL, gtf_handlers_errors());
-		if (!gtf_finish_failed(outcome, run->task, run->type, &run->ref,
-							   false, &run->next))
-			error_superseded(run);
-	}
-	else if (run->cause != GTF_CAUSE_NONE && run->noticed)
-	{
-		if (!gtf_finish_aborted(outcome, run->cause, NULL))
-			error_superseded(run);
-	}
-	else
-	{
-		outcome->status = GTF_SUCCESS;
-		outcome->result = result;
-		(void) gtf_store_outcome_put(outcome, false);
-		if (run->has_live)
-			gtf_store_live_delete(&run->ref.id);
-	}
-	if (run->cause != GTF_CAUSE_NONE)
-		(void) gtf_store_request_delete(&run->ref.id);
-}
-
-/* An abort was requested after the task was taken and before its code ran. */
-static void
-write_not_started(Run *run, GtfOutcome *outcome)
-{
-	GtfAbortCause cause;
-
-	run->started_at = 0;
-	outcome_begin(run, outcome);
-	(void) gtf_slot_finishing(&cause);
-	run->phase = PHASE_FINISH;
-	(void) gtf_finish_aborted(outcome, cause, NULL);
-}
-
-static void
-report_running(const Run *run)
+report_running(const GtfAttempt *run)
 {
 	char		activity[64 + GTF_TYPE_NAME_MAX];
 
@@ -494,7 +246,7 @@ report_running(const Run *run)
 
 /* True if there was something to run. */
 static bool
-run_to_success(Run *run)
+run_to_success(GtfAttempt *run)
 {
 	GtfOutcome	outcome;
 	Jsonb	   *result = NULL;
@@ -521,20 +273,19 @@ run_to_success(Run *run)
 	}
 	MemoryContextSwitchTo(task_context);
 	timeout = run->task->timeout ? run->task->timeout : run->type->timeout;
-	gtf_abort_noticed = false;
-	interrupted = false;
-	gtf_safepoint_begin();
+	gtf_attempt_body_begins();
 	RESUME_CANCEL_INTERRUPTS();
 	QueryCancelPending = false;
 	if (!gtf_slot_body_starts(run->started_at, run->has_live,
-							  abort_mode(run->type),
-							  deadline(timeout, run->started_at),
-							  deadline(run->type->hard_timeout, run->started_at)))
+							  gtf_attempt_mode(run->type),
+							  gtf_attempt_deadline(timeout, run->started_at),
+							  gtf_attempt_deadline(run->type->hard_timeout,
+												   run->started_at)))
 	{
 		if (!atomic)
 			gtf_tx_begin();
 		MemoryContextSwitchTo(task_context);
-		write_not_started(run, &outcome);
+		gtf_attempt_write_not_started(run, &outcome);
 		lsn = gtf_tx_commit(gtf_synchronous_commit);
 		MemoryContextSwitchTo(task_context);
 		gtf_stats_ended(&outcome);
@@ -544,7 +295,7 @@ run_to_success(Run *run)
 	gtf_count(MyDatabaseId, GTF_COUNT_STARTED, 1);
 	if (timeout || run->type->hard_timeout)
 		gtf_dispatcher_wake(gtf_db_find(MyDatabaseId));
-	run->phase = PHASE_BODY;
+	run->phase = GTF_PHASE_BODY;
 	report_running(run);
 
 	if (atomic)
@@ -554,8 +305,9 @@ run_to_success(Run *run)
 		result = gtf_body_run_function(run->task, run->type);
 		/* what the body SET is not for the next task */
 		AtEOXact_GUC(false, guc_level);
-		run_handlers(run);
-		write_returned(run, result, &outcome);
+		gtf_attempt_run_handlers(run, false);
+		MemoryContextSwitchTo(task_context);
+		gtf_attempt_write_returned(run, result, &outcome);
 	}
 	else
 	{
@@ -565,8 +317,9 @@ run_to_success(Run *run)
 			result = gtf_body_run_procedure(run->task, run->type, task_context);
 		gtf_tx_begin();
 		MemoryContextSwitchTo(task_context);
-		run_handlers(run);
-		write_returned(run, result, &outcome);
+		gtf_attempt_run_handlers(run, false);
+		MemoryContextSwitchTo(task_context);
+		gtf_attempt_write_returned(run, result, &outcome);
 	}
 
 	lsn = gtf_tx_commit(gtf_synchronous_commit);
@@ -578,43 +331,17 @@ run_to_success(Run *run)
 
 /* The attempt raised: its outcome in a new transaction. */
 static void
-write_failure(Run *run, ErrorData *edata)
+write_failure(GtfAttempt *run, ErrorData *edata)
 {
 	GtfOutcome	outcome;
 	XLogRecPtr	lsn;
 	bool		written;
-	GtfAbortCause cause;
 
 	gtf_tx_begin();
 	MemoryContextSwitchTo(task_context);
-	if (gtf_handlers_any())
-	{
-		end_body(run);
-		/* its settings went with the transaction */
-		gtf_executor_set_task(run->task, run->type, run->ref.attempt);
-		gtf_handlers_check_constraints();
-		gtf_handlers_run(run->cause != GTF_CAUSE_NONE);
-		MemoryContextSwitchTo(task_context);
-	}
-	outcome_begin(run, &outcome);
-	(void) gtf_slot_finishing(&cause);
-	QueryCancelPending = false;
-	if (gtf_handlers_errors() != NIL)
-	{
-		gtf_finish_set_errors(&outcome, edata, gtf_handlers_errors());
-		written = gtf_finish_failed(&outcome, run->task, run->type, &run->ref,
-									false, &run->next);
-		if (cause != GTF_CAUSE_NONE)
-			(void) gtf_store_request_delete(&run->ref.id);
-	}
-	else if (cause != GTF_CAUSE_NONE)
-		written = gtf_finish_aborted(&outcome, cause, edata);
-	else
-	{
-		gtf_finish_set_errors(&outcome, edata, NIL);
-		written = gtf_finish_failed(&outcome, run->task, run->type, &run->ref,
-									run->phase != PHASE_FETCH, &run->next);
-	}
+	gtf_attempt_run_handlers(run, true);
+	MemoryContextSwitchTo(task_context);
+	written = gtf_attempt_write_raised(run, edata, &outcome);
 	lsn = gtf_tx_commit(gtf_synchronous_commit);
 	MemoryContextSwitchTo(task_context);
 	if (written)
@@ -629,9 +356,9 @@ write_failure(Run *run, ErrorData *edata)
 
 /* Does this error say that another outcome of the attempt came first? */
 static bool
-is_superseded(const Run *run, const ErrorData *edata)
+is_superseded(const GtfAttempt *run, const ErrorData *edata)
 {
-	return run->phase == PHASE_FINISH &&
+	return run->phase == GTF_PHASE_FINISH &&
 		edata->sqlerrcode == ERRCODE_UNIQUE_VIOLATION &&
 		edata->schema_name != NULL && strcmp(edata->schema_name, "gtf") == 0 &&
 		edata->table_name != NULL && strcmp(edata->table_name, "outcomes") == 0;
@@ -708,14 +435,14 @@ reset_session(bool transactional_settings_only)
 static void
 run_task(const GtfTaskRef *ref)
 {
-	Run		   *run;
+	GtfAttempt *run;
 	ErrorData  *volatile error = NULL;
 	volatile bool processed = true;
 	bool		atomic;
 	bool		failed = false;
 
 	MemoryContextSwitchTo(task_context);
-	run = palloc0(sizeof(Run));
+	run = palloc0(sizeof(GtfAttempt));
 	run->ref = *ref;
 	run->has_live = (ref->flags & GTF_REF_HAS_LIVE) != 0;
 	gtf_handlers_begin();
@@ -844,7 +571,7 @@ gtf_executor_main(Datum arg)
 		proc_exit(0);
 	/* before the connection, so that it runs after the rollback */
 	before_shmem_exit(detach, (Datum) 0);
-	install_doorbell();
+	gtf_attempt_install_doorbell();
 	gtf_worker_signals();
 
 	prev_emit_log_hook = emit_log_hook;
@@ -867,7 +594,7 @@ gtf_executor_main(Datum arg)
 										   ALLOCSET_DEFAULT_SIZES);
 	task_context = AllocSetContextCreate(TopMemoryContext, "gtf task",
 										 ALLOCSET_DEFAULT_SIZES);
-	gtf_type_keep_in(task_context);
+	(void) gtf_type_keep_in(task_context);
 	gtf_safepoint_install();
 	CacheRegisterSyscacheCallback(AUTHOID, forget_access, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_access, (Datum) 0);

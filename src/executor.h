@@ -26,8 +26,14 @@ extern int32 gtf_current_attempt;
  */
 extern bool gtf_abort_noticed;
 
-/* Has the doorbell interrupted a statement of the body? */
+/* Has a statement of the body been interrupted? */
 extern bool gtf_interrupt_raised(void);
+
+/* Will one be, any moment? */
+extern bool gtf_interrupt_coming(void);
+
+/* Is the running task asked to stop?  Not only by way of its slot. */
+extern GtfAbortCause gtf_abort_requested(void);
 
 /* Make this the task that the process is running; NULL: none. */
 extern void gtf_executor_set_task(const GtfTask *task,

@@ -248,11 +248,18 @@ gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 	}
 
 	/*
-	 * An atomic body has left nothing behind and runs again, unless it keeps
-	 * losing its executors; others may have, and do so only as often as their
-	 * submitter said.
+	 * What a session ran was for its caller.  An atomic body has left nothing
+	 * behind and runs again, unless it keeps losing its executors; others may
+	 * have, and do so only as often as their submitter said.
 	 */
-	if (is_undone(outcome, type))
+	if (task->is_sync && outcome->attempt == 1)
+	{
+		again = false;
+		outcome->stack_trace =
+			pstrdup("DETAIL:  The session that ran the task has ended.\n"
+					"HINT:  gtf_retry() runs the task again, in an executor.");
+	}
+	else if (is_undone(outcome, type))
 	{
 		losses = gtf_store_lost_count(&outcome->task_id) + 1;
 		again = losses < gtf_crash_limit;

@@ -628,7 +628,7 @@ gtf_workers(PG_FUNCTION_ARGS)
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
 		if (gtf_slot_info(i, &slot) && slot.database == MyDatabaseId)
-			put_worker(rsinfo, slot.pid, "executor",
+			put_worker(rsinfo, slot.pid, slot.is_inline ? "backend" : "executor",
 					   slot.process_start ? slot.process_start : slot.launched_at,
 					   &slot);
 	}

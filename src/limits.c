@@ -442,7 +442,8 @@ count_all(Dispatcher *d)
 	{
 		if (!gtf_slot_info(i, &slot) || slot.database != MyDatabaseId ||
 			(slot.state != GTF_SLOT_RUNNING && slot.state != GTF_SLOT_FINISHING &&
-			 slot.state != GTF_SLOT_LOST))
+			 slot.state != GTF_SLOT_LOST) ||
+			slot.is_inline)
 			continue;
 		count(&slot.ref, slot.started_at);
 		unflagged |= (slot.ref.flags & GTF_REF_LIMITED) == 0;

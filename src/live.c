@@ -201,7 +201,7 @@ gtf_live_write(Dispatcher *d)
 			look.info.database != MyDatabaseId)
 			continue;
 		starts += look.info.serial;
-		if (look.info.state == GTF_SLOT_RUNNING)
+		if (look.info.state == GTF_SLOT_RUNNING && !look.info.in_block)
 		{
 			instr_time	elapsed;
 

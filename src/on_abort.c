@@ -73,12 +73,20 @@ typedef struct Handler
 	const char *name;
 } Handler;
 
-static Handler handlers[GTF_MAX_HANDLERS];
-static int	num_handlers = 0;
-static int	aborts_waiting = 0; /* abort handlers that have never run */
-static MemoryContext handlers_context = NULL;	/* of one attempt */
-static List *errors = NIL;
-static bool running = false;
+/* What belongs to one attempt. */
+typedef struct Registry
+{
+	Handler		handlers[GTF_MAX_HANDLERS];
+	int			num_handlers;
+	int			aborts_waiting; /* abort handlers that have never run */
+	MemoryContext context;
+	List	   *errors;
+	bool		running;
+	struct Registry *outer;		/* of the attempt that this one runs in */
+} Registry;
+
+static Registry base;
+static Registry *current = &base;
 
 /* ---- the functions ---- */
 
@@ -242,10 +250,13 @@ xact_callback(XactEvent event, void *arg)
 		state = HANDLER_UNDONE;
 	else
 		return;
-	for (int i = 0; i < num_handlers; i++)
+	for (Registry *r = current; r != NULL; r = r->outer)
 	{
-		if (handlers[i].state == HANDLER_RAN)
-			handlers[i].state = state;
+		for (int i = 0; i < r->num_handlers; i++)
+		{
+			if (r->handlers[i].state == HANDLER_RAN)
+				r->handlers[i].state = state;
+		}
 	}
 }
 
@@ -253,14 +264,19 @@ static void
 subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 				 SubTransactionId parentSubid, void *arg)
 {
-	for (int i = 0; i < num_handlers; i++)
+	for (Registry *r = current; r != NULL; r = r->outer)
 	{
-		if (handlers[i].state != HANDLER_RAN)
-			continue;
-		if (event == SUBXACT_EVENT_COMMIT_SUB && handlers[i].subid == mySubid)
-			handlers[i].subid = parentSubid;
-		else if (event == SUBXACT_EVENT_ABORT_SUB && handlers[i].subid >= mySubid)
-			handlers[i].state = HANDLER_UNDONE;
+		for (int i = 0; i < r->num_handlers; i++)
+		{
+			Handler    *handler = &r->handlers[i];
+
+			if (handler->state != HANDLER_RAN)
+				continue;
+			if (event == SUBXACT_EVENT_COMMIT_SUB && handler->subid == mySubid)
+				handler->subid = parentSubid;
+			else if (event == SUBXACT_EVENT_ABORT_SUB && handler->subid >= mySubid)
+				handler->state = HANDLER_UNDONE;
+		}
 	}
 }
 
@@ -292,12 +308,12 @@ keep_error(const Handler *handler, const char *name, ErrorData *edata)
 			 edata->context ? errcontext("%s", edata->context) : 0));
 	error_context_stack = stack;
 
-	old = MemoryContextSwitchTo(handlers_context);
+	old = MemoryContextSwitchTo(current->context);
 	error = palloc(sizeof(GtfHandlerError));
 	error->is_abort = handler->is_abort;
 	error->name = pstrdup(name);
 	error->edata = edata;
-	errors = lappend(errors, error);
+	current->errors = lappend(current->errors, error);
 	MemoryContextSwitchTo(old);
 }
 
@@ -319,10 +335,10 @@ run_one(Handler *handler, bool last)
 
 	/* never again, whatever it does; unless it is rolled back */
 	if (handler->is_abort && handler->state == HANDLER_WAITING)
-		aborts_waiting--;
+		current->aborts_waiting--;
 	handler->state = HANDLER_OVER;
 
-	running = true;
+	current->running = true;
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(scratch);
 	PG_TRY();
@@ -334,7 +350,9 @@ run_one(Handler *handler, bool last)
 		/* where the body is does not matter for its errors */
 		error_context_stack = NULL;
 		GetUserIdAndSecContext(&user, &sec_context);
-		SetUserIdAndSecContext(gtf_current_task->owner, 0);
+		/* as the body, which may be inside a function that is not the owner's */
+		SetUserIdAndSecContext(gtf_current_task->owner,
+							   sec_context & SECURITY_LOCAL_USERID_CHANGE);
 		/* see what the body has done so far */
 		CommandCounterIncrement();
 		PushActiveSnapshot(GetTransactionSnapshot());
@@ -363,10 +381,10 @@ run_one(Handler *handler, bool last)
 		/* code in C may have ended all of it */
 		if (GetCurrentTransactionNestLevel() <= level)
 		{
-			running = false;
+			current->running = false;
 			PG_RE_THROW();
 		}
-		MemoryContextSwitchTo(handlers_context);
+		MemoryContextSwitchTo(current->context);
 		edata = CopyErrorData();
 		FlushErrorState();
 		/* or have left subtransactions of its own */
@@ -374,7 +392,7 @@ run_one(Handler *handler, bool last)
 			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
-	running = false;
+	current->running = false;
 	error_context_stack = stack;
 	CurrentResourceOwner = owner;
 	MemoryContextSwitchTo(caller);
@@ -393,12 +411,12 @@ run_one(Handler *handler, bool last)
 static Handler *
 next(bool is_abort, bool undone_too)
 {
-	for (int i = num_handlers - 1; i >= 0; i--)
+	for (int i = current->num_handlers - 1; i >= 0; i--)
 	{
-		if (handlers[i].is_abort == is_abort &&
-			(handlers[i].state == HANDLER_WAITING ||
-			 (undone_too && handlers[i].state == HANDLER_UNDONE)))
-			return &handlers[i];
+		if (current->handlers[i].is_abort == is_abort &&
+			(current->handlers[i].state == HANDLER_WAITING ||
+			 (undone_too && current->handlers[i].state == HANDLER_UNDONE)))
+			return &current->handlers[i];
 	}
 	return NULL;
 }
@@ -414,37 +432,37 @@ gtf_handlers_run_abort(void)
 }
 
 void
-gtf_handlers_run(bool aborting)
+gtf_handlers_run(bool aborting, bool last)
 {
 	Handler    *handler;
 
 	while ((aborting && (handler = next(true, true)) != NULL) ||
 		   (handler = next(false, true)) != NULL)
-		run_one(handler, true);
+		run_one(handler, last);
 }
 
 bool
 gtf_handlers_abort_waiting(void)
 {
-	return aborts_waiting > 0;
+	return current->aborts_waiting > 0;
 }
 
 bool
 gtf_handlers_any(void)
 {
-	return num_handlers > 0;
+	return current->num_handlers > 0;
 }
 
 List *
 gtf_handlers_errors(void)
 {
-	return errors;
+	return current->errors;
 }
 
 bool
 gtf_in_handler(void)
 {
-	return running;
+	return current->running;
 }
 
 /* ---- registering them ---- */
@@ -453,7 +471,7 @@ static Handler *
 append(bool is_abort)
 {
 	static bool registered = false;
-	Handler    *handler = &handlers[num_handlers++];
+	Handler    *handler = &current->handlers[current->num_handlers++];
 
 	if (!registered)
 	{
@@ -465,28 +483,49 @@ append(bool is_abort)
 	handler->is_abort = is_abort;
 	handler->state = HANDLER_WAITING;
 	if (is_abort)
-		aborts_waiting++;
+		current->aborts_waiting++;
 	return handler;
 }
 
 static MemoryContext
 context(void)
 {
-	if (handlers_context == NULL)
-		handlers_context = AllocSetContextCreate(TopMemoryContext, "gtf handlers",
+	if (current->context == NULL)
+		current->context = AllocSetContextCreate(TopMemoryContext, "gtf handlers",
 												 ALLOCSET_SMALL_SIZES);
-	return handlers_context;
+	return current->context;
 }
 
 void
 gtf_handlers_begin(void)
 {
-	running = false;
-	if (num_handlers == 0)
+	current->running = false;
+	if (current->num_handlers == 0)
 		return;
-	num_handlers = aborts_waiting = 0;
-	errors = NIL;
-	MemoryContextReset(handlers_context);
+	current->num_handlers = current->aborts_waiting = 0;
+	current->errors = NIL;
+	MemoryContextReset(current->context);
+}
+
+void
+gtf_handlers_push(void)
+{
+	Registry   *inner = MemoryContextAllocZero(TopMemoryContext, sizeof(Registry));
+
+	inner->outer = current;
+	current = inner;
+}
+
+void
+gtf_handlers_pop(void)
+{
+	Registry   *inner = current;
+
+	Assert(inner != &base);
+	current = inner->outer;
+	if (inner->context != NULL)
+		MemoryContextDelete(inner->context);
+	pfree(inner);
 }
 
 void
@@ -537,7 +576,7 @@ check_size(const Jsonb *arg)
 static void
 check_number(void)
 {
-	if (num_handlers == GTF_MAX_HANDLERS)
+	if (current->num_handlers == GTF_MAX_HANDLERS)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("a task cannot register more than %d handlers",

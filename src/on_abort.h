@@ -24,6 +24,10 @@ typedef struct GtfHandlerError
 extern void gtf_handlers_begin(void);
 extern bool gtf_handlers_any(void);
 
+/* Around an attempt that runs inside another one, or in a session. */
+extern void gtf_handlers_push(void);
+extern void gtf_handlers_pop(void);
+
 /* Take over the cleanup handlers that another process has left. */
 extern void gtf_handlers_load(const GtfKeptHandler *kept, int n);
 
@@ -45,9 +49,10 @@ extern void gtf_handlers_run_abort(void);
 /*
  * After the body, in the transaction that ends the attempt: first the abort
  * handlers if it is aborting, then the cleanup handlers, in each case those
- * whose effects are not there yet.  Errors are kept, see below.
+ * whose effects are not there yet.  Errors are kept, see below.  last: the
+ * transaction ends with the attempt.
  */
-extern void gtf_handlers_run(bool aborting);
+extern void gtf_handlers_run(bool aborting, bool last);
 
 /*
  * Check the deferred constraints now, and those of the rest of the

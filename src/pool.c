@@ -428,7 +428,7 @@ retire_one(const OwnerQueue *hungry, bool busy_too)
 		int			rank;
 
 		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId ||
-			(hungry && info.role == hungry->owner))
+			info.is_inline || (hungry && info.role == hungry->owner))
 			continue;
 		if (info.retiring)
 		{
@@ -575,7 +575,7 @@ gtf_pool_adjust(Dispatcher *d)
 		OwnerQueue *queue;
 
 		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId ||
-			info.state == GTF_SLOT_LOST)
+			info.state == GTF_SLOT_LOST || info.is_inline)
 			continue;
 		total++;
 		if (info.retiring)

@@ -23,17 +23,35 @@ gtf_procedure_may_commit(FunctionCallInfo fcinfo)
 		!IsSubTransaction();
 }
 
+bool
+gtf_procedure_at_top_level(FunctionCallInfo fcinfo)
+{
+	return gtf_procedure_may_commit(fcinfo) && !SPI_inside_nonatomic_context();
+}
+
 void
 gtf_procedure_begin(void)
 {
-	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	gtf_procedure_connect();
 	SPI_commit();
+}
+
+void
+gtf_procedure_connect(void)
+{
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
 }
 
 void
 gtf_procedure_commit(void)
 {
 	SPI_commit();
+}
+
+void
+gtf_procedure_rollback(void)
+{
+	SPI_rollback();
 }
 
 void

@@ -16,6 +16,9 @@
  */
 extern bool gtf_procedure_may_commit(FunctionCallInfo fcinfo);
 
+/* The same, and no other procedure or DO block has called it. */
+extern bool gtf_procedure_at_top_level(FunctionCallInfo fcinfo);
+
 /*
  * Leave the caller's transaction and its snapshot behind; from then on
  * gtf_procedure_commit() ends the present transaction and begins another one,
@@ -23,7 +26,11 @@ extern bool gtf_procedure_may_commit(FunctionCallInfo fcinfo);
  */
 extern void gtf_procedure_begin(void);
 extern void gtf_procedure_commit(void);
+extern void gtf_procedure_rollback(void);
 extern void gtf_procedure_end(void);
+
+/* As begin, in a transaction that has nothing to be left behind. */
+extern void gtf_procedure_connect(void);
 
 /* What the procedure returns: its INOUT parameters. */
 extern Datum gtf_procedure_row(FunctionCallInfo fcinfo, Datum *values,

@@ -100,10 +100,13 @@ gtf_type_forget(void)
 	stale = true;
 }
 
-void
+MemoryContext
 gtf_type_keep_in(MemoryContext context)
 {
+	MemoryContext former = keeper;
+
 	keeper = context;
+	return former;
 }
 
 /* Let go of what a caller may still use. */

@@ -65,8 +65,9 @@ extern GtfType *gtf_type_by_version(int32 version, bool missing_ok);
 /*
  * Types stay valid until this context is reset instead, for a caller that
  * needs them through several transactions; NULL = until the transaction ends.
+ * Returns what was said before.
  */
-extern void gtf_type_keep_in(MemoryContext context);
+extern MemoryContext gtf_type_keep_in(MemoryContext context);
 
 /* Make the next lookup read anew: after a change in this transaction. */
 extern void gtf_type_forget(void);

@@ -51,31 +51,35 @@ static ExecutorFinish_hook_type prev_executor_finish = NULL;
 static ExecutorEnd_hook_type prev_executor_end = NULL;
 static ProcessUtility_hook_type prev_process_utility = NULL;
 
-/* Statements on the stack, and how many of them must not be disturbed. */
-static int	statements = 0;
-static int	touchy = 0;
+/* What is known of the body that runs. */
+static GtfSafepointState current;
 
-/* The query that the body ran last, if its end will be a safe point. */
-static const QueryDesc *ending = NULL;
+void
+gtf_safepoint_push(GtfSafepointState *outer)
+{
+	*outer = current;
+	memset(&current, 0, sizeof(current));
+}
 
-/* The body. */
-static bool body_runs = false;
-static Oid	body_user;
-static int	body_sec_context;
+void
+gtf_safepoint_pop(const GtfSafepointState *outer)
+{
+	current = *outer;
+}
 
 void
 gtf_safepoint_begin(void)
 {
-	GetUserIdAndSecContext(&body_user, &body_sec_context);
-	statements = touchy = 0;
-	ending = NULL;
-	body_runs = true;
+	GetUserIdAndSecContext(&current.user, &current.sec_context);
+	current.statements = current.touchy = 0;
+	current.ending = NULL;
+	current.body_runs = true;
 }
 
 void
 gtf_safepoint_end(void)
 {
-	body_runs = false;
+	current.body_runs = false;
 }
 
 static bool
@@ -84,25 +88,25 @@ is_safe(void)
 	Oid			user;
 	int			sec_context;
 
-	if (touchy > 0 || gtf_in_handler() || IsInParallelMode() ||
+	if (current.touchy > 0 || gtf_in_handler() || IsInParallelMode() ||
 		InterruptHoldoffCount > 0 || CritSectionCount > 0 ||
 		!IsTransactionState() ||
 		DatumGetInt32(pg_trigger_depth(NULL)) > 0)
 		return false;
 
 	/* an interrupt that is on its way must not hit a handler */
-	if (gtf_slot_interrupt_requested() && !gtf_interrupt_raised())
+	if (gtf_interrupt_coming())
 		return false;
 
 	GetUserIdAndSecContext(&user, &sec_context);
-	return user == body_user && sec_context == body_sec_context;
+	return user == current.user && sec_context == current.sec_context;
 }
 
 bool
 gtf_safe_point(void)
 {
-	if (!body_runs || !gtf_handlers_abort_waiting() ||
-		gtf_slot_abort_requested() == GTF_CAUSE_NONE || !is_safe())
+	if (!current.body_runs || !gtf_handlers_abort_waiting() ||
+		gtf_abort_requested() == GTF_CAUSE_NONE || !is_safe())
 		return false;
 	gtf_abort_noticed = true;
 	gtf_handlers_run_abort();
@@ -132,69 +136,69 @@ executor_run(GTF_EXECUTOR_RUN_PARAMS)
 {
 	bool		is_query_touchy;
 
-	if (!body_runs)
+	if (!current.body_runs)
 	{
 		prev_executor_run(GTF_EXECUTOR_RUN_ARGS);
 		return;
 	}
 	is_query_touchy = is_touchy(queryDesc->plannedstmt);
-	if (statements == 0)
-		ending = ActivePortal && ActivePortal->queryDesc == queryDesc ?
+	if (current.statements == 0)
+		current.ending = ActivePortal && ActivePortal->queryDesc == queryDesc ?
 			NULL : queryDesc;
-	statements++;
-	touchy += is_query_touchy;
+	current.statements++;
+	current.touchy += is_query_touchy;
 	PG_TRY();
 	{
 		prev_executor_run(GTF_EXECUTOR_RUN_ARGS);
 	}
 	PG_CATCH();
 	{
-		statements--;
-		touchy -= is_query_touchy;
-		ending = NULL;
+		current.statements--;
+		current.touchy -= is_query_touchy;
+		current.ending = NULL;
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	statements--;
-	touchy -= is_query_touchy;
+	current.statements--;
+	current.touchy -= is_query_touchy;
 }
 
 /* Here the triggers of a statement run. */
 static void
 executor_finish(QueryDesc *queryDesc)
 {
-	if (!body_runs)
+	if (!current.body_runs)
 	{
 		prev_executor_finish(queryDesc);
 		return;
 	}
-	statements++;
-	touchy++;
+	current.statements++;
+	current.touchy++;
 	PG_TRY();
 	{
 		prev_executor_finish(queryDesc);
 	}
 	PG_CATCH();
 	{
-		statements--;
-		touchy--;
-		ending = NULL;
+		current.statements--;
+		current.touchy--;
+		current.ending = NULL;
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	statements--;
-	touchy--;
+	current.statements--;
+	current.touchy--;
 }
 
 static void
 executor_end(QueryDesc *queryDesc)
 {
-	bool		is_end = statements == 0 && queryDesc == ending;
+	bool		is_end = current.statements == 0 && queryDesc == current.ending;
 
 	prev_executor_end(queryDesc);
 	if (is_end)
 	{
-		ending = NULL;
+		current.ending = NULL;
 		(void) gtf_safe_point();
 	}
 }
@@ -205,14 +209,14 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 				QueryEnvironment *queryEnv, DestReceiver *dest,
 				QueryCompletion *qc)
 {
-	if (!body_runs || IsA(pstmt->utilityStmt, CallStmt) ||
+	if (!current.body_runs || IsA(pstmt->utilityStmt, CallStmt) ||
 		IsA(pstmt->utilityStmt, DoStmt))
 		prev_process_utility(pstmt, queryString, readOnlyTree, context, params,
 							 queryEnv, dest, qc);
 	else
 	{
-		statements++;
-		touchy++;
+		current.statements++;
+		current.touchy++;
 		PG_TRY();
 		{
 			prev_process_utility(pstmt, queryString, readOnlyTree, context, params,
@@ -220,20 +224,25 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		}
 		PG_FINALLY();
 		{
-			statements--;
-			touchy--;
+			current.statements--;
+			current.touchy--;
 		}
 		PG_END_TRY();
 	}
 
 	/* the end of a command at top level is the end of the body */
-	if (statements == 0 && context != PROCESS_UTILITY_TOPLEVEL)
+	if (current.statements == 0 && context != PROCESS_UTILITY_TOPLEVEL)
 		(void) gtf_safe_point();
 }
 
 void
 gtf_safepoint_install(void)
 {
+	static bool installed = false;
+
+	if (installed)
+		return;
+	installed = true;
 	prev_executor_run = ExecutorRun_hook ? ExecutorRun_hook : standard_ExecutorRun;
 	ExecutorRun_hook = executor_run;
 	prev_executor_finish = ExecutorFinish_hook ? ExecutorFinish_hook : standard_ExecutorFinish;

@@ -90,6 +90,7 @@ put_token(Token *tokens, int *n, TokenKind kind, char *text, int position)
 		fail(psprintf("Search query exceeds %d tokens", MAX_TOKENS), position);
 	tokens[*n].kind = kind;
 	tokens[*n].text = text;
+
 	tokens[*n].position = position;
 	(*n)++;
 }
@@ -234,7 +235,9 @@ static char *
 trim(const char *text, int len)
 {
 	while (len > 0 && scanner_isspace(*text))
-		text++, len--;
+		text	  ++,
+					len--;
+
 	while (len > 0 && scanner_isspace(text[len - 1]))
 		len--;
 	return pnstrdup(text, len);

@@ -247,7 +247,7 @@ gtf_settle_no_room(Dispatcher *d)
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
 		if (gtf_slot_info(i, &info) && info.database == MyDatabaseId &&
-			info.state != GTF_SLOT_LOST)
+			info.state != GTF_SLOT_LOST && !info.is_inline)
 			return;
 	}
 	for (int i = 0; i < gtf_slot_count(); i++)
@@ -272,7 +272,7 @@ settle_slot(void *arg)
 		/* it was cleaning up after another one */
 		gtf_kept_return(info->index, &info->ref.id);
 	}
-	else if (info->body_running)
+	else if (info->body_running || info->is_inline)
 	{
 		GtfTaskRef	next;
 
@@ -402,6 +402,7 @@ resolve_request(const GtfRequest *request)
 	GtfOutcome *last;
 	bool		ended = false;
 	bool		gone = false;
+	GtfStatus	status = GTF_ABORTED;
 	XLogRecPtr	lsn;
 
 	if (gtf_slot_find(&request->task_id, &slot))
@@ -412,11 +413,11 @@ resolve_request(const GtfRequest *request)
 		 */
 		if (slot.state != GTF_SLOT_RUNNING || slot.body_ended)
 			return false;
-		if (request->force == GTF_FORCE_TERMINATE)
+		if (request->force == GTF_FORCE_TERMINATE && !slot.is_inline)
 			gtf_slot_terminate(slot.index, slot.serial, request->cause);
 		else
 			(void) gtf_slot_abort(slot.index, slot.serial, request->cause,
-								  request->force == GTF_FORCE_INTERRUPT &&
+								  request->force != GTF_FORCE_NONE &&
 								  !slot.interrupted);
 		return false;
 	}
@@ -432,6 +433,8 @@ resolve_request(const GtfRequest *request)
 		gone = gtf_store_request_delete(&request->task_id);
 		/* by a transaction that was prepared, which could tell nobody */
 		ended = gone && last && request->cause == GTF_CAUSE_ENDED;
+		if (ended)
+			status = last->status;
 	}
 	else
 		ended = gtf_finish_cancelled(&request->task_id,
@@ -442,7 +445,7 @@ resolve_request(const GtfRequest *request)
 		GtfOutcome	outcome = {0};
 
 		outcome.task_id = request->task_id;
-		outcome.status = GTF_ABORTED;
+		outcome.status = status;
 		gtf_stats_ended(&outcome);
 		gtf_finish_tell(&outcome, lsn);
 	}

@@ -501,7 +501,8 @@ gtf_db_worker_pids(Oid database, int *pids, int max)
 		Slot	   *slot = &gtf_segment->slots[s];
 
 		LWLockAcquire(slot->lock, LW_SHARED);
-		if (slot->database_oid == database && slot->pid != 0)
+		if (slot->database_oid == database && slot->pid != 0 &&
+			!slot->is_inline)
 			pids[n++] = slot->pid;
 		LWLockRelease(slot->lock);
 	}

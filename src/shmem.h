@@ -79,13 +79,13 @@ gtf_ref_compare(const GtfTaskRef *a, const GtfTaskRef *b)
 /*
  * State of a slot.  Who may leave it for what:
  *
- *	FREE		dispatcher -> LAUNCHING
+ *	FREE		dispatcher -> LAUNCHING; a session -> RUNNING (inline)
  *	LAUNCHING	executor, when it is ready -> IDLE; dispatcher, when the
  *				process could not be started or ended before that -> FREE
  *	IDLE		executor -> RUNNING (takes from its lane), -> FREE (leaves)
  *	RUNNING		executor -> FINISHING, -> IDLE (nothing to do for that task);
  *				its exit callback -> LOST
- *	FINISHING	executor -> IDLE; its exit callback -> LOST
+ *	FINISHING	executor -> IDLE, session -> FREE; its exit callback -> LOST
  *	LOST		dispatcher, after it has settled the attempt -> FREE
  *
  * All under the slot's lock.
@@ -187,6 +187,8 @@ typedef struct GtfSlotInfo
 	uint64		failed;
 	bool		waiting;		/* its body sits in gtf_wait */
 	bool		retiring;
+	bool		is_inline;		/* of a session that runs the task itself, ... */
+	bool		in_block;		/* ... in a transaction that goes on */
 	/* valid in RUNNING, FINISHING and LOST */
 	uint64		serial;			/* counts the tasks of this slot */
 	GtfTaskRef	ref;
@@ -422,7 +424,10 @@ extern void gtf_slot_live_end(int slot);
 extern GtfAbortAnswer gtf_slot_abort(int slot, uint64 serial,
 									 GtfAbortCause cause, bool anyway);
 
-/* End the process of the attempt with this serial; no other attempt. */
+/*
+ * End the process of the attempt with this serial; no other attempt.  A
+ * session that runs the task itself has its statement cancelled.
+ */
 extern void gtf_slot_terminate(int slot, uint64 serial, GtfAbortCause cause);
 
 /* False if the attempt has become abortable meanwhile. */
@@ -457,8 +462,22 @@ extern bool gtf_roles_take(int db);
 /* The database is gone: forget its lost and unattached slots and its lanes. */
 extern void gtf_db_forget(Oid database);
 
-/* The executor's own slot; all act on gtf_my_slot. */
+/*
+ * A slot for a task that this session runs itself.  It has the task at once:
+ * the caller makes the row visible afterwards.  False if no slot is free.
+ * in_block: the row will not be visible before the slot is left, if ever, so
+ * nothing of it is written to a table.
+ */
+extern bool gtf_slot_take_inline(const GtfTaskRef *ref, bool in_block);
+
+/* The outcome is written; or the attempt is lost and nobody will write it. */
+extern void gtf_slot_leave_inline(int slot, bool lost);
+
+/* The slot of the current task, and the one that an executor has; -1: none. */
 extern int	gtf_my_slot;
+extern int	gtf_my_executor_slot;
+
+/* The process's own slot; all act on gtf_my_slot. */
 extern bool gtf_slot_attach(int slot, uint32 generation);
 extern void gtf_slot_ready(void);	/* LAUNCHING -> IDLE */
 
@@ -480,14 +499,17 @@ extern void gtf_slot_set_abortable(void);
 /* Was an abort of the running attempt requested?  No lock, a byte. */
 extern GtfAbortCause gtf_slot_abort_requested(void);
 
+/* Request it oneself: whoever waits for the task wants it to end. */
+extern void gtf_slot_abort_mine(void);
+
 /* Is, or was, that with an interrupt?  To be asked after the above. */
 extern bool gtf_slot_interrupt_requested(void);
 
 /*
- * In a signal handler: is there a request that this attempt be interrupted
- * or this process end?
+ * In a signal handler: is there a request that the attempt in this slot of
+ * ours be interrupted or this process end?  No slot (-1): none.
  */
-extern bool gtf_slot_doorbell(bool *terminate);
+extern bool gtf_slot_doorbell(int slot, bool *terminate);
 
 /*
  * The body has ended and its handlers are going to run: requests are too late

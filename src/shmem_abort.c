@@ -32,7 +32,7 @@ tell_aborting(const Slot *slot, GtfDone *done)
 	done->id = slot->ref.id;
 	done->lsn = XactLastCommitEnd;
 	done->status = GTF_ABORTING;
-	return !gtf_signals || gtf_done_put(slot->database, done);
+	return !gtf_signals || slot->in_block || gtf_done_put(slot->database, done);
 }
 
 /* ---- those who ask ---- */
@@ -98,6 +98,12 @@ gtf_slot_terminate(int i, uint64 serial, GtfAbortCause cause)
 	bool		told = true;
 	GtfDone		aborting;
 
+	/* a session is not ours to end */
+	if (slot->is_inline)
+	{
+		(void) gtf_slot_abort(i, serial, cause, true);
+		return;
+	}
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	if (slot->serial == serial && slot->state == GTF_SLOT_RUNNING)
 	{
@@ -166,6 +172,26 @@ gtf_slot_abort_requested(void)
 		gtf_segment->slots[gtf_my_slot].abort_cause;
 }
 
+void
+gtf_slot_abort_mine(void)
+{
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+	bool		told = true;
+	GtfDone		aborting;
+
+	if (slot->abort_cause != GTF_CAUSE_NONE)
+		return;
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (slot->abort_cause == GTF_CAUSE_NONE && !slot->body_ended)
+	{
+		slot->abort_cause = GTF_CAUSE_CANCEL;
+		told = tell_aborting(slot, &aborting);
+	}
+	LWLockRelease(slot->lock);
+	if (!told)
+		(void) gtf_done_leave(MyDatabaseId, &aborting);
+}
+
 bool
 gtf_slot_interrupt_requested(void)
 {
@@ -176,14 +202,14 @@ gtf_slot_interrupt_requested(void)
 }
 
 bool
-gtf_slot_doorbell(bool *terminate)
+gtf_slot_doorbell(int i, bool *terminate)
 {
 	Slot	   *slot;
 
 	*terminate = false;
-	if (gtf_my_slot < 0)
+	if (i < 0)
 		return false;
-	slot = &gtf_segment->slots[gtf_my_slot];
+	slot = &gtf_segment->slots[i];
 	if (slot->state != GTF_SLOT_RUNNING)
 		return false;
 	*terminate = slot->terminate_serial == slot->serial;

@@ -125,6 +125,9 @@ typedef struct Slot
 	bool		asleep;			/* idle and waiting for its latch */
 	bool		retiring;
 	bool		waiting;
+	bool		is_inline;		/* no executor, no lane: see
+								 * gtf_slot_take_inline */
+	bool		in_block;
 	TimestampTz launched_at;
 	TimestampTz process_start;
 	uint64		processed;

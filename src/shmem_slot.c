@@ -30,6 +30,7 @@
 #define START_UNSEEN_USECS	(200 * INT64CONST(1000))
 
 int			gtf_my_slot = -1;
+int			gtf_my_executor_slot = -1;
 
 static const pg_uuid_t no_task;
 
@@ -305,6 +306,8 @@ gtf_slot_reserve(int db, Oid role, int lane, uint32 *generation)
 			slot->asleep = false;
 			slot->retiring = false;
 			slot->waiting = false;
+			slot->is_inline = false;
+			slot->in_block = false;
 			slot->launched_at = GetCurrentTimestamp();
 			slot->process_start = 0;
 			slot->processed = 0;
@@ -359,6 +362,8 @@ gtf_slot_info(int i, GtfSlotInfo *info)
 	info->failed = slot->failed;
 	info->waiting = slot->waiting;
 	info->retiring = slot->retiring;
+	info->is_inline = slot->is_inline;
+	info->in_block = slot->in_block;
 	info->serial = slot->serial;
 	info->ref = slot->ref;
 	info->started_at = slot->started_at;
@@ -543,7 +548,7 @@ gtf_slot_attach(int i, uint32 generation)
 		slot->pid = slot->last_pid = MyProcPid;
 		slot->proc = MyProc;
 		slot->process_start = GetCurrentTimestamp();
-		gtf_my_slot = i;
+		gtf_my_slot = gtf_my_executor_slot = i;
 	}
 	LWLockRelease(slot->lock);
 	LWLockRelease(db->lock);
@@ -590,8 +595,37 @@ gtf_slot_detach(void)
 	slot->proc = NULL;
 	slot->asleep = false;
 	LWLockRelease(slot->lock);
-	gtf_my_slot = -1;
+	gtf_my_slot = gtf_my_executor_slot = -1;
 	gtf_dispatcher_wake(db);
+}
+
+/* The slot gets a task; it is locked. */
+static void
+begin_task(int i, const GtfTaskRef *ref)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+
+	slot->state = GTF_SLOT_RUNNING;
+	slot->serial++;
+	slot->ref = *ref;
+	slot->started_at = 0;
+	slot->body_running = false;
+	slot->body_ended = false;
+	slot->live_written = false;
+	slot->live_writing = false;
+	slot->abortable = false;
+	slot->timeout_exceeded = false;
+	slot->mode = GTF_MODE_NEVER;
+	slot->abort_cause = GTF_CAUSE_NONE;
+	slot->timeout_at = 0;
+	slot->hard_timeout_at = 0;
+	slot->progress.kind = GTF_PROGRESS_NONE;
+	pg_atomic_write_u64(&slot->progress_changes, 0);
+	pg_atomic_write_u32(&slot->watched, 0);
+	slot->kept_state = GTF_KEPT_WAITING;
+	slot->kept_tries = 0;
+	if ((ref->flags & GTF_REF_CLEANUP) == 0)
+		gtf_segment->running[i] = ref->id;
 }
 
 bool
@@ -638,29 +672,7 @@ gtf_slot_take(GtfTaskRef *ref)
 	slot->asleep = !taken && !leave;
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	if (taken)
-	{
-		slot->state = GTF_SLOT_RUNNING;
-		slot->serial++;
-		slot->ref = *ref;
-		slot->started_at = 0;
-		slot->body_running = false;
-		slot->body_ended = false;
-		slot->live_written = false;
-		slot->live_writing = false;
-		slot->abortable = false;
-		slot->timeout_exceeded = false;
-		slot->mode = GTF_MODE_NEVER;
-		slot->abort_cause = GTF_CAUSE_NONE;
-		slot->timeout_at = 0;
-		slot->hard_timeout_at = 0;
-		slot->progress.kind = GTF_PROGRESS_NONE;
-		pg_atomic_write_u64(&slot->progress_changes, 0);
-		pg_atomic_write_u32(&slot->watched, 0);
-		slot->kept_state = GTF_KEPT_WAITING;
-		slot->kept_tries = 0;
-		if ((ref->flags & GTF_REF_CLEANUP) == 0)
-			gtf_segment->running[gtf_my_slot] = ref->id;
-	}
+		begin_task(gtf_my_slot, ref);
 	else
 		slot->state = GTF_SLOT_IDLE;
 	if (leave)
@@ -671,6 +683,82 @@ gtf_slot_take(GtfTaskRef *ref)
 		gtf_dispatcher_wake(slot->database);
 	return taken;
 }
+
+/* ---- slots of sessions that run a task themselves ---- */
+
+bool
+gtf_slot_take_inline(const GtfTaskRef *ref, bool in_block)
+{
+	int			db = gtf_db_find(MyDatabaseId);
+
+	if (db < 0)
+		return false;
+	for (int i = 0; i < NUM_SLOTS; i++)
+	{
+		Slot	   *slot = &gtf_segment->slots[i];
+		bool		taken;
+
+		if (slot->state != GTF_SLOT_FREE)
+			continue;
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+		taken = slot->state == GTF_SLOT_FREE;
+		if (taken)
+		{
+			slot->generation++;
+			slot->database = db;
+			slot->database_oid = MyDatabaseId;
+			slot->role = ref->owner;
+			slot->lane = -1;
+			slot->pid = slot->last_pid = MyProcPid;
+			slot->proc = MyProc;
+			slot->asleep = false;
+			slot->retiring = false;
+			slot->waiting = false;
+			slot->is_inline = true;
+			slot->in_block = in_block;
+			slot->launched_at = slot->process_start = MyStartTimestamp;
+			slot->processed = 0;
+			slot->failed = 0;
+			begin_task(i, ref);
+			gtf_my_slot = i;
+		}
+		LWLockRelease(slot->lock);
+		if (taken)
+			return true;
+	}
+	return false;
+}
+
+void
+gtf_slot_leave_inline(int i, bool lost)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+	bool		left = !lost || slot->in_block;
+	int			db = slot->database;
+
+	if (left)
+	{
+		gtf_kept_drop(slot);
+		gtf_payload_drop(slot);
+	}
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	slot->pid = 0;
+	slot->proc = NULL;
+	slot->body_running &= !left;
+	if (left)
+	{
+		slot->state = GTF_SLOT_FREE;
+		slot->database_oid = InvalidOid;
+		gtf_segment->running[i] = no_task;
+	}
+	else
+		slot->state = GTF_SLOT_LOST;
+	LWLockRelease(slot->lock);
+	if (!left)
+		gtf_dispatcher_wake(db);
+}
+
+/* ---- the executor and its body ---- */
 
 bool
 gtf_slot_should_retire(void)
@@ -827,7 +915,7 @@ gtf_db_set_ceiling(int db, int executors)
 void
 gtf_slot_wait_begin(void)
 {
-	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+	Slot	   *slot = &gtf_segment->slots[gtf_my_executor_slot];
 
 	slot->waiting = true;
 	pg_atomic_add_fetch_u32(&gtf_segment->databases[slot->database].waiting_executors, 1);
@@ -836,7 +924,7 @@ gtf_slot_wait_begin(void)
 bool
 gtf_slot_may_wait(void)
 {
-	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+	Slot	   *slot = &gtf_segment->slots[gtf_my_executor_slot];
 	Database   *db = &gtf_segment->databases[slot->database];
 	uint32		ceiling = pg_atomic_read_u32(&db->ceiling);
 	uint32		pool_max = pg_atomic_read_u32(&db->pool_max);
@@ -861,7 +949,7 @@ gtf_slot_may_wait(void)
 void
 gtf_slot_wait_end(void)
 {
-	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+	Slot	   *slot = &gtf_segment->slots[gtf_my_executor_slot];
 
 	if (!slot->waiting)
 		return;

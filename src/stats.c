@@ -206,7 +206,7 @@ gtf_stats(PG_FUNCTION_ARGS)
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
 		if (gtf_slot_info(i, &slot) && slot.database == MyDatabaseId &&
-			slot.pid != 0)
+			slot.pid != 0 && !slot.is_inline)
 			executors++;
 	}
 	put(rsinfo, "executors", NULL, number(executors));

@@ -301,6 +301,8 @@ gtf_store_tasks_put(GtfTaskWriter *writer, GtfTask *task)
 	}
 	if (task->has_after)
 		PUT(TASK_AFTER_ID, UUIDPGetDatum(&task->after_id));
+	if (task->is_sync)
+		PUT(TASK_IS_SYNC, BoolGetDatum(true));
 	PUT(TASK_SCOPE, CharGetDatum(task->scope));
 	PUT(TASK_APP_USER, CStringGetTextDatum(task->app_user));
 	if (task->queue)
@@ -370,6 +372,8 @@ task_from_slot(TupleTableSlot *slot, bool with_args)
 	task->has_after = !isnull;
 	if (!isnull)
 		task->after_id = *DatumGetUUIDP(d);
+	GET(TASK_IS_SYNC);
+	task->is_sync = !isnull && DatumGetBool(d);
 	GET(TASK_SCOPE);
 	task->scope = DatumGetChar(d);
 	text_or_null(slot, TASK_APP_USER, task->app_user);
@@ -603,9 +607,13 @@ gtf_store_scan_pending(GtfScan *scan, int max_rows,
 			GtfTaskRef *ref = &refs[n];
 			Datum		d;
 			bool		isnull;
+			bool		is_sync;
 
+			/* one that its session runs: if that is lost, gtf.live tells */
+			GET(TASK_IS_SYNC);
+			is_sync = !isnull && DatumGetBool(d);
 			GET(TASK_HOME);
-			if (!list_member_int(scan->homes, DatumGetInt32(d)))
+			if (is_sync || !list_member_int(scan->homes, DatumGetInt32(d)))
 			{
 				ExecClearTuple(slot);
 				continue;

@@ -31,41 +31,26 @@
 #include "access.h"
 #include "errors.h"
 #include "executor.h"
+#include "hook.h"
 #include "keys.h"
 #include "registry.h"
 #include "safepoint.h"
 #include "settings.h"
 #include "shmem.h"
 #include "store.h"
+#include "submit.h"
 #include "task.h"
 #include "visible.h"
 #include "wakeup.h"
 
 #define MAX_TEXT_OPTION 128		/* bytes of a queue's name */
 
-/* The options that all three functions have, in the order of their arguments. */
-typedef struct SubmitOptions
-{
-	char	   *task_key;		/* or NULL */
-	char	   *task_name;
-	Interval   *timeout;
-	char	   *scope;
-	bool		has_priority;
-	int32		priority;
-	char	   *queue;
-	TimestampTz run_at;
-	TimestampTz expires_at;
-	int32		max_attempts;	/* 0 = the type's */
-	int			num_prerequisites;
-	pg_uuid_t  *prerequisites;
-} SubmitOptions;
-
 PG_FUNCTION_INFO_V1(gtf_submit);
 PG_FUNCTION_INFO_V1(gtf_submit_many);
 PG_FUNCTION_INFO_V1(gtf_submit_sql);
 
-static void
-check_may_submit(const char *function)
+void
+gtf_submit_check_allowed(const char *function)
 {
 	PreventCommandIfReadOnly(function);
 	PreventCommandIfParallelMode(function);
@@ -99,7 +84,7 @@ read_key(Datum key)
  * sees, and are not removed before the transaction ends.
  */
 static void
-read_prerequisites(ArrayType *array, SubmitOptions *o)
+read_prerequisites(ArrayType *array, GtfTaskOptions *o)
 {
 	Datum	   *elements;
 	bool	   *nulls;
@@ -146,18 +131,13 @@ read_prerequisites(ArrayType *array, SubmitOptions *o)
 }
 
 /*
- * Read and check the options but for the key, which is argument number first;
- * the others follow.
+ * Read and check the options that every task has, but for the key, which is
+ * argument number first.
  */
-static SubmitOptions
-read_options(FunctionCallInfo fcinfo, int first)
+static GtfTaskOptions
+read_common_options(FunctionCallInfo fcinfo, int first)
 {
-	SubmitOptions o = {0};
-	TimestampTz now = GetCurrentTimestamp();
-	int			delay = first + 6;
-	int			run_at = first + 7;
-	int			expires_at = first + 8;
-	int			max_attempts = first + 9;
+	GtfTaskOptions o = {0};
 
 	if (!PG_ARGISNULL(first + 1))
 		o.task_name = text_to_cstring(PG_GETARG_TEXT_PP(first + 1));
@@ -180,6 +160,20 @@ read_options(FunctionCallInfo fcinfo, int first)
 					 errmsg("invalid scope: \"%s\"", o.scope),
 					 errhint("Valid scopes are private, shared and system.")));
 	}
+	return o;
+}
+
+/* The same and all the others, which follow. */
+static GtfTaskOptions
+read_options(FunctionCallInfo fcinfo, int first)
+{
+	GtfTaskOptions o = read_common_options(fcinfo, first);
+	TimestampTz now = GetCurrentTimestamp();
+	int			delay = first + 6;
+	int			run_at = first + 7;
+	int			expires_at = first + 8;
+	int			max_attempts = first + 9;
+
 	if (!PG_ARGISNULL(first + 4))
 	{
 		o.has_priority = true;
@@ -235,7 +229,7 @@ read_options(FunctionCallInfo fcinfo, int first)
 
 /* The scope that a task of this type gets, for this caller. */
 static GtfScope
-scope_for(const GtfType *type, const SubmitOptions *o)
+scope_for(const GtfType *type, const GtfTaskOptions *o)
 {
 	GtfScope	scope = type->scope;
 
@@ -255,15 +249,14 @@ scope_for(const GtfType *type, const SubmitOptions *o)
 }
 
 /*
- * Write one task and remember it for the commit, or find the active one that
- * has its key; *id is its id.
+ * Write one task, or find the active one that has its key; *id is its id.
+ * True if it was written.
  */
-static void
-put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
-		 Jsonb *args, pg_uuid_t *id)
+static bool
+write_task(GtfTaskWriter *writer, GtfType *type, const GtfTaskOptions *o,
+		   Jsonb *args, GtfTask *written, pg_uuid_t *id)
 {
-	GtfTask		task = {0};
-	GtfTaskRef	ref = {0};
+	GtfTask		task = *written;
 
 	task.created_at = GetCurrentTimestamp();
 	gtf_id_build(gtf_shmem_next_ticks(gtf_id_ticks_from_timestamp(task.created_at)),
@@ -273,7 +266,7 @@ put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
 	task.scope = scope_for(type, o);
 	task.task_key = o->task_key;
 	if (task.task_key && !gtf_key_claim(&task, type, id))
-		return;
+		return false;
 
 	task.run_at = o->run_at > task.created_at ? o->run_at : 0;
 	task.expires_at = o->expires_at;
@@ -296,7 +289,21 @@ put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
 	gtf_store_tasks_put(writer, &task);
 	if (task.scope == GTF_SCOPE_SHARED)
 		gtf_subscribe(&task.id, task.owner, task.app_user);
+	*id = task.id;
+	*written = task;
+	return true;
+}
 
+/* The same, and remember it for the commit if it was written. */
+static void
+put_task(GtfTaskWriter *writer, GtfType *type, const GtfTaskOptions *o,
+		 Jsonb *args, pg_uuid_t *id)
+{
+	GtfTask		task = {0};
+	GtfTaskRef	ref = {0};
+
+	if (!write_task(writer, type, o, args, &task, id))
+		return;
 	ref.id = task.id;
 	ref.due = task.run_at != 0 ? task.run_at : task.created_at;
 	ref.expires_at = task.expires_at;
@@ -309,7 +316,6 @@ put_task(GtfTaskWriter *writer, GtfType *type, const SubmitOptions *o,
 	if (task.num_prerequisites > 0)
 		ref.flags = GTF_REF_DEPENDS;
 	gtf_wakeup_submitted(&ref);
-	*id = task.id;
 }
 
 static Jsonb *
@@ -319,7 +325,7 @@ empty_object(void)
 }
 
 static GtfType *
-type_for_submit(FunctionCallInfo fcinfo)
+type_for_submit(FunctionCallInfo fcinfo, bool may_be_command)
 {
 	GtfType    *type;
 	char	   *name;
@@ -330,12 +336,13 @@ type_for_submit(FunctionCallInfo fcinfo)
 				 errmsg("task_type must not be null")));
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	type = gtf_type_lookup(name, false);
-	if (type->kind == GTF_TYPE_COMMAND)
+	if (type->kind != GTF_TYPE_COMMAND)
+		(void) gtf_type_resolve(type, GetUserId());
+	else if (!may_be_command)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("task type \"%s\" is built in", name),
 				 errhint("Use gtf_submit_sql() to run a command.")));
-	(void) gtf_type_resolve(type, GetUserId());
 	return type;
 }
 
@@ -347,12 +354,12 @@ gtf_submit(PG_FUNCTION_ARGS)
 {
 	GtfType    *type;
 	Jsonb	   *args;
-	SubmitOptions options;
+	GtfTaskOptions options;
 	GtfTaskWriter *writer;
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
-	check_may_submit("gtf_submit()");
-	type = type_for_submit(fcinfo);
+	gtf_submit_check_allowed("gtf_submit()");
+	type = type_for_submit(fcinfo, false);
 	args = PG_ARGISNULL(1) ? empty_object() : PG_GETARG_JSONB_P(1);
 	options = read_options(fcinfo, 2);
 	if (!PG_ARGISNULL(2))
@@ -378,7 +385,7 @@ gtf_submit_many(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	GtfType    *type;
-	SubmitOptions options;
+	GtfTaskOptions options;
 	GtfTaskWriter *writer;
 	Datum	   *elements;
 	bool	   *nulls;
@@ -387,8 +394,8 @@ gtf_submit_many(PG_FUNCTION_ARGS)
 	int			n;
 	MemoryContext scratch;
 
-	check_may_submit("gtf_submit_many()");
-	type = type_for_submit(fcinfo);
+	gtf_submit_check_allowed("gtf_submit_many()");
+	type = type_for_submit(fcinfo, false);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
@@ -481,14 +488,14 @@ Datum
 gtf_submit_sql(PG_FUNCTION_ARGS)
 {
 	GtfType    *type;
-	SubmitOptions options;
+	GtfTaskOptions options;
 	GtfTaskWriter *writer;
 	char	   *command;
 	JsonbParseState *state = NULL;
 	JsonbValue	value;
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
-	check_may_submit("gtf_submit_sql()");
+	gtf_submit_check_allowed("gtf_submit_sql()");
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -515,4 +522,69 @@ gtf_submit_sql(PG_FUNCTION_ARGS)
 			 JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)), id);
 	gtf_store_tasks_end(writer);
 	PG_RETURN_UUID_P(id);
+}
+
+/* ---- for tasks that their session runs itself ---- */
+
+/* {"command": ...} and nothing else. */
+static void
+check_command_args(Jsonb *args)
+{
+	JsonbValue	key;
+	JsonbValue *value;
+
+	key.type = jbvString;
+	key.val.string.val = "command";
+	key.val.string.len = strlen("command");
+	value = JB_ROOT_IS_OBJECT(args) && JB_ROOT_COUNT(args) == 1 ?
+		findJsonbValueFromContainer(&args->root, JB_FOBJECT, &key) : NULL;
+	if (value == NULL || value->type != jbvString)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("args of task type \"%s\" must have one key, \"command\", with a string",
+						GTF_TYPE_SQL)));
+	check_command(pnstrdup(value->val.string.val, value->val.string.len));
+}
+
+void
+gtf_submission_read(FunctionCallInfo fcinfo, GtfSubmission *s)
+{
+	s->type = type_for_submit(fcinfo, true);
+	if (s->type->kind == GTF_TYPE_HOOK)
+		(void) gtf_hook_resolve(s->type);
+	/* the caller's copy may not survive a commit */
+	s->args = PG_ARGISNULL(1) ? empty_object() : PG_GETARG_JSONB_P_COPY(1);
+	s->options = read_common_options(fcinfo, 2);
+	if (!PG_ARGISNULL(2))
+		s->options.task_key = read_key(PG_GETARG_DATUM(2));
+	if (s->options.timeout)
+	{
+		Interval   *copy = palloc(sizeof(Interval));
+
+		*copy = *s->options.timeout;
+		s->options.timeout = copy;
+	}
+	s->options.max_attempts = 1;
+	if (s->type->kind == GTF_TYPE_COMMAND)
+		check_command_args(s->args);
+	else
+		gtf_type_check_args(s->type, s->args);
+}
+
+bool
+gtf_submission_write(const GtfSubmission *s, GtfTask *task, pg_uuid_t *id)
+{
+	GtfTaskWriter *writer;
+	bool		written;
+
+	(void) GetCurrentTransactionId();
+	writer = gtf_store_tasks_begin();
+	memset(task, 0, sizeof(GtfTask));
+	task->is_sync = true;
+	written = write_task(writer, s->type, &s->options, s->args, task, id);
+	gtf_store_tasks_end(writer);
+	/* the setting may be changed while the task runs */
+	if (written)
+		task->app_user = pstrdup(task->app_user);
+	return written;
 }

@@ -31,6 +31,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "attempt.h"
 #include "errors.h"
 #include "executor.h"
 #include "procedure.h"
@@ -40,6 +41,7 @@
 #include "store.h"
 #include "task.h"
 #include "visible.h"
+#include "wait.h"
 #include "worker.h"
 
 PG_FUNCTION_INFO_V1(gtf_wait);
@@ -53,6 +55,7 @@ typedef struct Awaited
 {
 	pg_uuid_t	id;
 	int			waiter;			/* registration, -1 = none */
+	bool		unseen;			/* the caller need not see it */
 	bool		ended;
 	GtfStatus	status;
 } Awaited;
@@ -76,15 +79,16 @@ leave_transaction(FunctionCallInfo fcinfo, const char *name)
 
 /* ERROR P0002 unless the task is there and visible. */
 static void
-check_exists(const pg_uuid_t *id)
+check_exists(const Awaited *awaited)
 {
 	/* for values that are toasted; one that does not last */
 	Snapshot	snapshot = RegisterSnapshot(GetCatalogSnapshot(InvalidOid));
-	GtfTask    *task = gtf_visible_task(id);
+	GtfTask    *task = awaited->unseen ? gtf_store_task_head(&awaited->id) :
+		gtf_visible_task(&awaited->id);
 
 	UnregisterSnapshot(snapshot);
 	if (task == NULL)
-		gtf_error_no_task(id);
+		gtf_error_no_task(&awaited->id);
 	pfree(task);
 }
 
@@ -99,7 +103,7 @@ look(Awaited *task)
 	GtfOutcome *outcome = gtf_store_outcome_head(&task->id, &lsn);
 
 	if (outcome == NULL)
-		check_exists(&task->id);
+		check_exists(task);
 	if (outcome && gtf_status_is_final(outcome->status))
 	{
 		gtf_make_durable(lsn);
@@ -131,13 +135,12 @@ check_tasks(const Awaited *tasks, int n)
 	for (int i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (gtf_current_task &&
-			gtf_id_equal(&tasks[i].id, &gtf_current_task->id))
+		if (gtf_attempt_is_here(&tasks[i].id))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("task \"%s\" cannot wait for itself",
 							gtf_id_text(&tasks[i].id))));
-		check_exists(&tasks[i].id);
+		check_exists(&tasks[i]);
 	}
 }
 
@@ -145,7 +148,7 @@ check_tasks(const Awaited *tasks, int n)
 static void
 check_may_wait(void)
 {
-	if (gtf_current_task && !gtf_slot_may_wait())
+	if (gtf_my_executor_slot >= 0 && !gtf_slot_may_wait())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a task cannot wait when every other executor is held by a waiting task"),
@@ -251,7 +254,7 @@ wait_for(Awaited *tasks, int n, bool any, const Interval *timeout)
 														   TimestampTzGetDatum(GetCurrentTimestamp()),
 														   IntervalPGetDatum(timeout)));
 	check_tasks(tasks, n);
-	if (gtf_current_task)
+	if (gtf_my_executor_slot >= 0)
 		gtf_slot_wait_begin();
 	PG_TRY();
 	{
@@ -265,7 +268,7 @@ wait_for(Awaited *tasks, int n, bool any, const Interval *timeout)
 	PG_FINALLY();
 	{
 		end_waiting(tasks, n);
-		if (gtf_current_task)
+		if (gtf_my_executor_slot >= 0)
 			gtf_slot_wait_end();
 	}
 	PG_END_TRY();
@@ -274,6 +277,15 @@ wait_for(Awaited *tasks, int n, bool any, const Interval *timeout)
 		if (!tasks[i].ended)
 			tasks[i].status = current_status(&tasks[i].id);
 	}
+}
+
+GtfStatus
+gtf_wait_for_end(const pg_uuid_t *id, bool unseen)
+{
+	Awaited		task = {.waiter = -1,.id = *id,.unseen = unseen};
+
+	wait_for(&task, 1, false, NULL);
+	return task.status;
 }
 
 /* Each task once, where it comes first; returns how many. */

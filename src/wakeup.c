@@ -35,7 +35,9 @@ typedef struct Pending
 typedef struct Cancel
 {
 	SubTransactionId subid;
-	bool		ended;			/* a waiting task was ended, else: */
+	bool		ended;			/* a task was ended, like this, else: */
+	GtfStatus	status;
+	bool		run;			/* by this session, which counts it */
 	pg_uuid_t	id;
 	int			slot;			/* the attempt to stop, -1 = none */
 	uint64		serial;
@@ -131,9 +133,10 @@ act_on_cancels(void)
 			GtfDone		done = {0};
 
 			done.id = cancel->id;
-			done.status = GTF_ABORTED;
+			done.status = cancel->status;
 			done.lsn = XactLastCommitEnd;
-			gtf_count(MyDatabaseId, GTF_COUNT_ABORTED, 1);
+			if (!cancel->run)
+				gtf_count(MyDatabaseId, GTF_COUNT_ABORTED, 1);
 			if (!gtf_done_leave(MyDatabaseId, &done))
 				gtf_waiters_wake(&cancel->id);
 			continue;
@@ -328,11 +331,13 @@ new_cancel(void)
 }
 
 void
-gtf_wakeup_ended(const pg_uuid_t *id)
+gtf_wakeup_ended(const pg_uuid_t *id, GtfStatus status, bool run)
 {
 	Cancel	   *cancel = new_cancel();
 
 	cancel->ended = true;
+	cancel->status = status;
+	cancel->run = run;
 	cancel->id = *id;
 }
 

@@ -22,8 +22,11 @@ extern void gtf_wakeup_scan(const pg_uuid_t *from);
  */
 extern void gtf_wakeup_cancelling(void);
 
-/* A waiting task has been ended: tell those who wait for it. */
-extern void gtf_wakeup_ended(const pg_uuid_t *id);
+/*
+ * This transaction ends a task like this, by a cancel or because this session
+ * has run it: tell those who wait for it.
+ */
+extern void gtf_wakeup_ended(const pg_uuid_t *id, GtfStatus status, bool run);
 
 /*
  * A running attempt shall stop: ring its doorbell, and have the dispatcher
