@@ -373,10 +373,11 @@ abort_everything(void)
 	QueryCancelPending = false;
 	debug_query_string = NULL;
 	AbortOutOfAnyTransaction();
-	/* a hook may have ended its transaction */
-	LWLockReleaseAll();
 	/* cursors of a procedure that has committed */
 	PortalErrorCleanup();
+	/* what a hook has left that had ended its transaction */
+	LWLockReleaseAll();
+	PortalHashTableDeleteAll();
 	jit_reset_after_error();
 	FlushErrorState();
 	RESUME_INTERRUPTS();
@@ -520,6 +521,7 @@ run_task(const GtfTaskRef *ref)
 	atomic = run->type == NULL || gtf_type_is_atomic(run->type);
 	gtf_executor_set_task(NULL, NULL, 0);
 	reset_session(atomic);
+	gtf_hook_note_libraries();
 	gtf_slot_idle(processed, failed);
 	if (run->next.attempt > 0)
 		gtf_finish_again(&run->next, run->next_lsn);
@@ -582,7 +584,7 @@ gtf_executor_main(Datum arg)
 						start.is_superuser);
 	gtf_hook_begin_process();
 	process_session_preload_libraries();
-	gtf_hook_libraries_loaded();
+	gtf_hook_note_libraries();
 	emit_log_hook = prev_emit_log_hook;
 
 	/* the owner's is not for tasks, whose time-outs are gtf's */

@@ -83,9 +83,15 @@ note_file(const char *name, bool preloaded)
 	loaded = file;
 }
 
+/* The hooks that are new come first in the list. */
 static void
-note_all_files(bool preloaded)
+note_new_files(bool preloaded)
 {
+	static const GtfHook *seen = NULL;
+
+	if (first_hook() == seen)
+		return;
+	seen = first_hook();
 	for (const GtfHook *hook = first_hook(); hook != NULL; hook = hook->next)
 		note_file(file_of((void *) hook->run), preloaded);
 }
@@ -111,14 +117,14 @@ void
 gtf_hook_begin_process(void)
 {
 	is_executor = true;
-	note_all_files(true);
+	note_new_files(true);
 	gtf_hook_guard_exit();
 }
 
 void
-gtf_hook_libraries_loaded(void)
+gtf_hook_note_libraries(void)
 {
-	note_all_files(false);
+	note_new_files(false);
 }
 
 static void

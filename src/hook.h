@@ -16,12 +16,17 @@
 #include "task.h"
 
 /*
- * In an executor, before and after the libraries of its session are loaded:
- * from then on it notices libraries that were replaced, and a hook that calls
- * exit() does not take the server with it.
+ * In an executor, before it loads any library: from then on it notices
+ * libraries that were replaced, and a hook that calls exit() does not take
+ * the server with it.
  */
 extern void gtf_hook_begin_process(void);
-extern void gtf_hook_libraries_loaded(void);
+
+/*
+ * To be called whenever libraries may have been loaded, soon after it: looks
+ * which files those of new hooks are.
+ */
+extern void gtf_hook_note_libraries(void);
 
 /*
  * Load the library of a type and find its hook: sets type->code.  ERROR if

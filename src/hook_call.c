@@ -535,7 +535,7 @@ make_context(const GtfTask *task, const GtfType *type, MemoryContext memory)
 	context->pub.api = &api;
 	context->task = task;
 	context->type = type;
-	context->memory = memory;
+	context->memory = AllocSetContextCreate(memory, "gtf hook", ALLOCSET_SMALL_SIZES);
 	facts->id = task->id;
 	facts->task_type = type->name;
 	facts->task_key = task->task_key;

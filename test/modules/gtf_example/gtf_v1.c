@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "utils/builtins.h"
 
 #include "extension/gtf/gtf.h"
@@ -15,6 +16,15 @@ extern PGDLLEXPORT void _PG_init(void);
 #ifndef VERSION
 #define VERSION 1
 #endif
+
+/* Loads the library without gtf. */
+PG_FUNCTION_INFO_V1(gtf_version_number);
+
+Datum
+gtf_version_number(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(VERSION);
+}
 
 static void
 version(GtfContext *context)

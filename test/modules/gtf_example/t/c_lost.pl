@@ -134,6 +134,17 @@ is(result('version'), "success\n2 1 same", 'which stays');
 install(1);
 install(2);
 is(result('added'), "success\n2 1", 'a hook that the new file has');
+
+# loaded first by something else than a hook
+$node->safe_psql('postgres', q{
+	SELECT pg_terminate_backend(pid) FROM gtf.workers WHERE kind = 'executor';
+	CREATE FUNCTION number() RETURNS int LANGUAGE c AS 'gtf_version', 'gtf_version_number';
+	SELECT gtf_register_task('number', 'number()')});
+install(1);
+is(result('number'), "success\n1 1", 'a function of the library');
+install(2);
+is(result('version'), "success\n2 1", 'a hook of it, when it was replaced');
+
 unlink "$own/gtf_version.so";
 is( result('version'),
 	'failure' . "\n" . 'could not access file "gtf_version": No such file or directory 0',
@@ -177,6 +188,9 @@ foreach my $conf (
 	}
 	install(1);
 }
+
+is( $node->psql('postgres', 'CALL gtf._run_hook()', stderr => \my $stderr), 3, 'nobody calls hooks but gtf');
+like($stderr, qr/gtf._run_hook\(\) is called by gtf only/, 'and the error says so');
 
 $node->stop;
 done_testing();
