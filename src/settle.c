@@ -520,6 +520,7 @@ live_step(void *arg)
 	GtfTask    *task;
 	GtfTaskRef	ref = {0};
 	TransactionId xid;
+	bool		has_prerequisites;
 
 	ref.id = *step->id;
 	gtf_tx_begin();
@@ -547,6 +548,7 @@ live_step(void *arg)
 	/* gtf_retry() after the expiry overrides it */
 	if (live.since < task->expires_at)
 		ref.expires_at = task->expires_at;
+	has_prerequisites = task->has_prerequisites;
 	(void) gtf_tx_commit(false);
 
 	ref.attempt = live.attempt;
@@ -565,7 +567,7 @@ live_step(void *arg)
 		/* lost or failed before: let it not crash us unseen */
 		ref.flags |= GTF_REF_DURABLE_START;
 		/* it has run before, or was retried */
-		if (task->has_prerequisites)
+		if (has_prerequisites)
 		{
 			ref.flags |= GTF_REF_DEPENDS;
 			gtf_depend_add(&ref);
