@@ -215,5 +215,7 @@ SELECT blocks($$SELECT FROM gtf_related('owner')$$) AS owners, blocks($$SELECT F
 
 ALTER DATABASE :"db" OWNER TO :owner;
 DROP EXTENSION gtf CASCADE;
+DROP FUNCTION add, boom, hold, names, pages, lists_agree, blocks;
+DROP PROCEDURE run;
 DROP TABLE tasks;
 DROP ROLE regress_gtf_alice, regress_gtf_bob, regress_gtf_admin;

@@ -96,4 +96,5 @@ SELECT gtf_task_matches(:'fetch', 'error:secret') AS admin;
 SELECT complaint('"''; DROP TABLE gtf.tasks; --"'), gtf_task_matches(:'fetch', '"'' OR true"'), gtf_task_matches(:'store', '"%"OR'), gtf_task_matches(:'store', 'st_re');
 
 DROP EXTENSION gtf CASCADE;
+DROP FUNCTION complaint, hit, get, store;
 DROP ROLE regress_gtf_alice, regress_gtf_bob;

@@ -104,4 +104,5 @@ DROP TABLE names;
 SELECT gtf_cancel(:'running');
 CALL gtf_wait(:'running');
 DROP EXTENSION gtf CASCADE;
+DROP FUNCTION add, boom, slow, hold, await;
 DROP ROLE regress_gtf_alice, regress_gtf_bob;
