@@ -15,7 +15,7 @@
 #   GTF_ENV         VAR=VALUE words for the environment of the tests
 #   GTF_SERVER      1: use the running server that PGHOST names, which has gtf
 #   GTF_LEAVE_OUT   leave out the files that have a comment line beginning so
-#   GTF_JOBS        TAP tests at a time (as many as processors)
+#   GTF_JOBS        TAP tests at a time (twice as many as processors)
 #   GTF_TIME_LIMIT  seconds for one suite (900)
 #   GTF_RESULT      file that gets a line "PASSED FAILED" for each suite
 #
@@ -128,7 +128,7 @@ run_tap() { # NAME DIR T-DIR TESTS...
     # the tests wait more than they compute; prove keeps what each one printed
     test_env+=(PERL_TEST_HARNESS_DUMP_TAP="$SRC/tap")
     installcheck "$dir" REGRESS= ISOLATION= TAP_TESTS=1 "PROVE_TESTS=${files[*]}" \
-        PROVE_FLAGS="--timer --jobs ${GTF_JOBS:-$(nproc)}" TEMP_CONFIG="$SRC/test/gtf.conf" |
+        PROVE_FLAGS="--timer --jobs ${GTF_JOBS:-$(($(nproc) * 2))}" TEMP_CONFIG="$SRC/test/gtf.conf" |
         tee "$log" || rc=${PIPESTATUS[0]}
     find "$SRC/tap" -type f -exec cat {} + >"$log.tap" 2>/dev/null || true
     if ! finish "$name" ${#files[@]} "$rc" "$log.tap" '^ok [0-9]+( |$)' \
