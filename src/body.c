@@ -114,8 +114,19 @@ run_portal(const char *source, CommandTag tag, List *plans,
 
 	portal->visible = false;
 	PortalDefineQuery(portal, NULL, source, tag, plans, NULL);
-	PortalStart(portal, NULL, 0, InvalidSnapshot);
-	(void) gtf_portal_run(portal, receiver, qc);
+	PG_TRY();
+	{
+		PortalStart(portal, NULL, 0, InvalidSnapshot);
+		(void) gtf_portal_run(portal, receiver, qc);
+	}
+	PG_CATCH();
+	{
+		/* the end of the transaction would drop it, but a hook may have ended that */
+		if (!IsTransactionState())
+			PortalDrop(portal, false);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	PortalDrop(portal, false);
 }
 

@@ -31,6 +31,7 @@
 #include "miscadmin.h"
 #include "replication/walsender.h"
 #include "storage/ipc.h"
+#include "storage/lwlock.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -100,6 +101,7 @@ static void
 run_function(Call *call)
 {
 	ResourceOwner owner = CurrentResourceOwner;
+	int			level = GetCurrentTransactionNestLevel();
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(call->context);
@@ -118,11 +120,16 @@ run_function(Call *call)
 	}
 	PG_CATCH();
 	{
+		/* code in C may have ended all of it */
+		if (GetCurrentTransactionNestLevel() <= level)
+			PG_RE_THROW();
 		MemoryContextSwitchTo(call->context);
 		call->error = CopyErrorData();
 		gtf_safepoint_end();
 		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
+		/* or have left subtransactions of its own */
+		while (GetCurrentTransactionNestLevel() > level)
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(call->context);
@@ -191,6 +198,8 @@ run_statement(Call *call)
 		HOLD_INTERRUPTS();
 		AbortOutOfAnyTransaction();
 		PortalErrorCleanup();
+		/* what a hook has left that had ended its transaction */
+		LWLockReleaseAll();
 		jit_reset_after_error();
 		FlushErrorState();
 		RESUME_INTERRUPTS();

@@ -106,6 +106,32 @@ TABLE effects;
 -- what was committed stays
 CALL run_all('{commit commits,end_transaction,next_transaction,next_transaction commits,snapshot commits,callback_leaves,callback_leaves commits,resource_owner}');
 SELECT what FROM effects ORDER BY 1;
+-- the same in a session, which goes on
+TRUNCATE effects;
+CREATE PROCEDURE run_here(hooks text[]) LANGUAGE plpgsql AS $$
+DECLARE
+  name text;
+  i uuid; s text; r jsonb;
+BEGIN
+  FOREACH name IN ARRAY hooks LOOP
+    CALL gtf_run(name, task_id => i, status => s, result => r);
+    RAISE INFO '%: %', name, concat_ws(', ', s, (SELECT error_message FROM gtf_get_task(i)));
+  END LOOP;
+END $$;
+\set hooks {fails,subtransaction,aborted,commit,end_transaction,snapshot,no_snapshot,spi,no_spi,user,guc,holdoff,lwlock,critical,parallel,in_try,error_context}
+CALL run_here(:'hooks');
+BEGIN;
+INSERT INTO effects VALUES ('of the block');
+CALL run_here(:'hooks');
+COMMIT;
+TABLE effects;
+CALL gtf_run('rollback_all');
+SELECT max(id::text) AS last FROM gtf.task_info \gset
+\o /dev/null
+SELECT format('CALL gtf_run(%L)', name || ' commits') FROM unnest('{fails,subtransaction,aborted,rollback_all,snapshot,no_snapshot,spi,no_spi,user,guc,holdoff,lwlock,critical,parallel,in_try,error_context}'::text[]) name \gexec
+\o
+SELECT task_type, status, error_message FROM gtf.task_info WHERE id > :'last' ORDER BY id;
+SELECT count(*) FROM pg_cursors;
 -- memory is freed
 SELECT hook('memory'), hook('memory commits'), hook('leak');
 CALL run('memory');
@@ -172,6 +198,6 @@ TABLE modes;
 DROP OWNED BY regress_gtf_c, regress_gtf_c_super;
 DROP TABLE effects, numbers, archived, modes;
 DROP FUNCTION hook;
-DROP PROCEDURE run, run_all, stop;
+DROP PROCEDURE run, run_all, run_here, stop;
 DROP EXTENSION gtf;
 DROP ROLE regress_gtf_c, regress_gtf_c_super;
