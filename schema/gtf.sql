@@ -168,11 +168,15 @@ CREATE TABLE gtf.state (
 	suspect_before timestamptz
 ) USING heap;
 
--- Other homes whose tasks may run here, since gtf_adopt().
-CREATE TABLE gtf.adopted (
+-- Names of the roles whose OIDs are in these tables, for copies in another
+-- server.  A placeholder stands for a role that does not exist here.
+CREATE TABLE gtf.roles (
 	home int NOT NULL,
-	CONSTRAINT adopted_pkey PRIMARY KEY (home)
+	role oid NOT NULL,
+	name name NOT NULL,
+	placeholder boolean NOT NULL DEFAULT false
 ) USING heap;
+CREATE INDEX roles_role ON gtf.roles (home, role);
 
 -- What was counted until the server was stopped.
 CREATE TABLE gtf.counters (
@@ -191,6 +195,14 @@ INSERT INTO gtf.state (system_identifier, database)
 	FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d
 	WHERE d.datname = pg_catalog.current_database();
 INSERT INTO gtf.clean VALUES (pg_catalog.now());
+
+-- When a dump is restored, its row comes in addition to that one: the
+-- dispatcher has to know.
+CREATE FUNCTION gtf._restored()
+RETURNS trigger LANGUAGE C AS 'MODULE_PATHNAME', 'gtf_restored';
+CREATE TRIGGER restored AFTER INSERT ON gtf.state
+	FOR EACH STATEMENT EXECUTE FUNCTION gtf._restored();
+ALTER TABLE gtf.state ENABLE ALWAYS TRIGGER restored;
 
 -- ---------------------------------------------------------------------------
 -- Task types
@@ -942,7 +954,7 @@ SELECT setval('gtf.task_type_version_seq', 1);
 
 -- Administrators may read the tables, and the database's owner dump them.
 GRANT SELECT ON gtf.flow TO pg_database_owner;
-GRANT SELECT ON gtf.tasks, gtf.outcomes, gtf.live, gtf.keys, gtf.task_subscribers, gtf.dependents, gtf.abort_requests, gtf.state, gtf.adopted, gtf.counters, gtf.clean, gtf.task_type_versions
+GRANT SELECT ON gtf.tasks, gtf.outcomes, gtf.live, gtf.keys, gtf.task_subscribers, gtf.dependents, gtf.abort_requests, gtf.state, gtf.roles, gtf.counters, gtf.clean, gtf.task_type_versions
 	TO pg_database_owner;
 GRANT SELECT ON SEQUENCE gtf.task_type_version_seq TO pg_database_owner;
 
@@ -951,12 +963,11 @@ SELECT pg_extension_config_dump('gtf.outcomes', '');
 SELECT pg_extension_config_dump('gtf.live', '');
 SELECT pg_extension_config_dump('gtf.keys', '');
 SELECT pg_extension_config_dump('gtf.flow', '');
--- roles are OIDs, as in gtf.tasks
 SELECT pg_extension_config_dump('gtf.task_subscribers', '');
 SELECT pg_extension_config_dump('gtf.dependents', '');
 SELECT pg_extension_config_dump('gtf.abort_requests', '');
 SELECT pg_extension_config_dump('gtf.state', '');
-SELECT pg_extension_config_dump('gtf.adopted', '');
+SELECT pg_extension_config_dump('gtf.roles', '');
 SELECT pg_extension_config_dump('gtf.task_type_versions', 'WHERE version > 1');
 SELECT pg_extension_config_dump('gtf.task_type_version_seq', '');
 
@@ -972,7 +983,8 @@ COMMENT ON TABLE gtf.task_type_versions IS 'task types and their former versions
 COMMENT ON TABLE gtf.state IS 'the server and database that these tables were written in';
 COMMENT ON TABLE gtf.counters IS 'what was counted until the server was stopped; read gtf.stats';
 COMMENT ON TABLE gtf.clean IS 'has a row unless the server has crashed since';
-COMMENT ON TABLE gtf.adopted IS 'the server and database that may run these tasks';
+COMMENT ON TABLE gtf.roles IS 'names of roles, for copies of these tables in another server';
+COMMENT ON FUNCTION gtf._restored IS 'internal: a dump is being restored';
 
 COMMENT ON VIEW gtf.task_info IS 'the tasks that the current user may see, in their current state, newest first';
 COMMENT ON VIEW gtf.task_subscribers_info IS 'subscribers of the tasks that the current user may see';

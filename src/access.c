@@ -16,6 +16,7 @@
 #include "access.h"
 #include "compat.h"
 #include "settings.h"
+#include "store.h"
 
 bool
 gtf_is_admin(Oid role)
@@ -55,7 +56,7 @@ gtf_may_connect(Oid role, bool *can_login, bool *is_superuser, int *sqlerrcode)
 	if (!HeapTupleIsValid(tuple))
 	{
 		*sqlerrcode = ERRCODE_UNDEFINED_OBJECT;
-		return psprintf("role \"%u\" does not exist", role);
+		return psprintf("role \"%s\" does not exist", gtf_store_role_name(role));
 	}
 	form = (Form_pg_authid) GETSTRUCT(tuple);
 	*can_login = form->rolcanlogin;

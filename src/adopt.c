@@ -12,11 +12,14 @@
 #include "tcop/utility.h"
 
 #include "access.h"
+#include "keys.h"
+#include "registry.h"
 #include "shmem.h"
 #include "store.h"
 #include "wakeup.h"
 
 PG_FUNCTION_INFO_V1(gtf_adopt);
+PG_FUNCTION_INFO_V1(gtf_restored);
 
 /*
  * gtf_adopt() RETURNS void
@@ -27,11 +30,36 @@ Datum
 gtf_adopt(PG_FUNCTION_ARGS)
 {
 	pg_uuid_t	zero = {{0}};
+	pg_uuid_t  *keyed;
+	int			n;
 
 	PreventCommandIfReadOnly("gtf_adopt()");
 	gtf_shmem_require();
 	gtf_require_admin();
-	gtf_store_state_adopt();
+	keyed = gtf_store_state_adopt(&n);
+	for (int i = 0; i < n; i++)
+	{
+		GtfTask    *task = gtf_store_task_head(&keyed[i]);
+		GtfType    *type = gtf_type_by_version(task->type_version, true);
+
+		if (type)
+			gtf_key_restore(task, type);
+		pfree(task);
+	}
 	gtf_wakeup_scan(&zero);
 	PG_RETURN_VOID();
+}
+
+/*
+ * gtf._restored() RETURNS trigger
+ *
+ * A row of gtf.state is inserted with SQL: by a restore.
+ */
+Datum
+gtf_restored(PG_FUNCTION_ARGS)
+{
+	if (gtf_shmem_available())
+		gtf_wakeup_restart(MyDatabaseId);
+	/* a null pointer, not a null value, is what a trigger returns */
+	PG_RETURN_POINTER(NULL);
 }

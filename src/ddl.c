@@ -263,7 +263,9 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 		prev_object_access(access, classId, objectId, subId, arg);
 	if (!gtf_shmem_available() || IsBinaryUpgrade)
 		return;
-	if (classId == AuthIdRelationId && access == OAT_DROP)
+	/* dropped, or renamed */
+	if (classId == AuthIdRelationId &&
+		(access == OAT_DROP || access == OAT_POST_ALTER))
 		gtf_wakeup_roles();
 	if (classId != ExtensionRelationId)
 		return;

@@ -198,7 +198,6 @@ read_step(GtfScan *next, GtfTaskRef *refs, int *n)
 	PG_TRY();
 	{
 		gtf_tx_begin();
-		next->homes = gtf_store_homes();
 		*n = gtf_store_scan_pending(next, scan_rows, refs, SCAN_STEP_REFS);
 		(void) gtf_tx_commit(false);
 	}

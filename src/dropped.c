@@ -107,6 +107,13 @@ look_step(void *arg)
 	MemoryContext old;
 
 	gtf_tx_begin();
+	if (gtf_store_is_copy())
+	{
+		/* these OIDs are not of this server */
+		(void) gtf_tx_commit(false);
+		return;
+	}
+	gtf_store_roles_refresh();
 	ids = palloc(LIST_TASKS * sizeof(pg_uuid_t));
 	foreach(lc, gtf_store_gone_subscribers())
 	{
@@ -145,9 +152,15 @@ unsubscribe_step(void *arg)
 	const Subscription *subscription = arg;
 	const pg_uuid_t *id = &subscription->task_id;
 	bool		asked = false;
+	GtfTask    *task;
 
 	gtf_tx_begin();
-	if (!gtf_lock_task_nowait(id))
+	task = gtf_store_task_head(id);
+	if (task == NULL || task->foreign)
+	{
+		/* a restore is going on */
+	}
+	else if (!gtf_lock_task_nowait(id))
 		left = true;
 	else if (gtf_store_subscriber_delete_role(id, subscription->role) > 0 &&
 			 gtf_store_subscriber_count(id, 1) == 0 &&
@@ -176,7 +189,7 @@ forget_step(void *arg)
 		GtfTask    *task = lfirst(lc);
 		GtfType    *type = gtf_type_by_version(task->type_version, true);
 
-		if (type && gtf_key_is_of_owner(task, type))
+		if (type && !task->foreign && gtf_key_is_of_owner(task, type))
 			gtf_key_forget(task, type);
 	}
 	(void) gtf_tx_commit(false);

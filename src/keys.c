@@ -185,6 +185,12 @@ gtf_key_claim(GtfTask *task, const GtfType *type, pg_uuid_t *holder)
 	uint8		key[GTF_KEY_LEN];
 	GtfKeyState state;
 
+	/* keys have the OIDs of roles in them, which gtf_adopt() changes */
+	if (gtf_store_is_copy())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a task with a key cannot be submitted in a copy of a database"),
+				 errhint("Have an administrator call gtf_adopt() first.")));
 	hash_key(task, type, key);
 	do
 		state = claim(key, &task->id, holder);
@@ -235,6 +241,15 @@ gtf_key_reclaim(GtfTask *task, const GtfType *type)
 						   state == GTF_KEY_HELD ? "active" : "aborting"),
 				 errhint("Wait until that task has ended.")));
 	}
+}
+
+void
+gtf_key_restore(const GtfTask *task, const GtfType *type)
+{
+	uint8		key[GTF_KEY_LEN];
+
+	hash_key(task, type, key);
+	(void) gtf_store_key_put(key, &task->id);
 }
 
 void

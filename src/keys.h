@@ -34,6 +34,9 @@ extern void gtf_key_reclaim(GtfTask *task, const GtfType *type);
 /* Is the key the owner's, not one that others have, too? */
 extern bool gtf_key_is_of_owner(const GtfTask *task, const GtfType *type);
 
+/* Of a task that came from elsewhere, whose owner is another role here. */
+extern void gtf_key_restore(const GtfTask *task, const GtfType *type);
+
 /* Forget the key of a task that is removed. */
 extern void gtf_key_forget(const GtfTask *task, const GtfType *type);
 

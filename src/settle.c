@@ -532,6 +532,12 @@ live_step(void *arg)
 		return;
 	}
 	task = gtf_store_task_head(&ref.id);
+	if (task && task->foreign)
+	{
+		/* a restore is going on */
+		(void) gtf_tx_commit(false);
+		return;
+	}
 	if (task == NULL ||
 		gtf_store_outcome_probe(&ref.id, live.attempt, &xid) == GTF_PROBE_EXISTS)
 	{

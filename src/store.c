@@ -72,6 +72,12 @@ gtf_store_home(uint64 system_identifier, Oid database)
 								hash_bytes_uint32(database));
 }
 
+static int32
+own_home(void)
+{
+	return gtf_store_home(GetSystemIdentifier(), MyDatabaseId);
+}
+
 GtfInstalled
 gtf_store_installed(char **version)
 {
@@ -285,7 +291,7 @@ gtf_store_tasks_put(GtfTaskWriter *writer, GtfTask *task)
 	PUT(TASK_OWNER, ObjectIdGetDatum(task->owner));
 	PUT(TASK_TYPE_VERSION, Int32GetDatum(task->type_version));
 	PUT(TASK_PRIORITY, Int32GetDatum(task->priority));
-	PUT(TASK_HOME, Int32GetDatum(gtf_store_home(GetSystemIdentifier(), MyDatabaseId)));
+	PUT(TASK_HOME, Int32GetDatum(own_home()));
 	if (task->max_attempts > 0)
 		PUT(TASK_MAX_ATTEMPTS, Int32GetDatum(task->max_attempts));
 	if (task->run_at != 0)
@@ -318,6 +324,7 @@ gtf_store_tasks_put(GtfTaskWriter *writer, GtfTask *task)
 
 	gtf_writer_put(&writer->w);
 	task->tid = slot->tts_tid;
+	gtf_roles_note(task->owner);
 	if (task->num_prerequisites > 0)
 		gtf_dependents_put(task);
 }
@@ -348,6 +355,8 @@ task_from_slot(TupleTableSlot *slot, bool with_args)
 	task->type_version = DatumGetInt32(d);
 	GET(TASK_PRIORITY);
 	task->priority = DatumGetInt32(d);
+	GET(TASK_HOME);
+	task->foreign = DatumGetInt32(d) != own_home();
 	GET(TASK_MAX_ATTEMPTS);
 	task->max_attempts = isnull ? 0 : DatumGetInt32(d);
 	GET(TASK_RUN_AT);
@@ -575,6 +584,7 @@ gtf_store_scan_pending(GtfScan *scan, int max_rows,
 					   GtfTaskRef *refs, int max_refs)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int32		home = own_home();
 	IdStream	tasks;
 	IdStream	outcomes;
 	int			rows = 0;
@@ -613,7 +623,7 @@ gtf_store_scan_pending(GtfScan *scan, int max_rows,
 			GET(TASK_IS_SYNC);
 			is_sync = !isnull && DatumGetBool(d);
 			GET(TASK_HOME);
-			if (is_sync || !list_member_int(scan->homes, DatumGetInt32(d)))
+			if (is_sync || DatumGetInt32(d) != home)
 			{
 				ExecClearTuple(slot);
 				continue;

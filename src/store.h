@@ -36,8 +36,6 @@ extern GtfInstalled gtf_store_installed(char **version);
 /* What the rows of gtf.tasks carry to tell where they were submitted. */
 extern int32 gtf_store_home(uint64 system_identifier, Oid database);
 
-/* The homes whose tasks may run here: one's own and those adopted. */
-extern List *gtf_store_homes(void);
 extern Oid	gtf_store_relid(const char *name);	/* in schema gtf, else ERROR */
 
 /* ---- gtf.tasks ---- */
@@ -101,7 +99,6 @@ typedef struct GtfScan
 	pg_uuid_t	after;			/* continue above this id */
 	pg_uuid_t	reading;		/* the task that an error has to do with, if
 								 * it is above that */
-	List	   *homes;			/* only tasks of these, see gtf_store_homes */
 	bool		finished;
 } GtfScan;
 
@@ -320,11 +317,23 @@ typedef struct GtfDbState
 
 extern void gtf_store_state_get(GtfDbState *state);
 
+/* The same as is_copy, as of the current statement. */
+extern bool gtf_store_is_copy(void);
+
 /*
- * Record that this server and database own the tables, and that the tasks of
- * their former home may run here.
+ * Record that this server and database own the tables, and make the tasks of
+ * other homes tasks of this one, with the roles of this server that have the
+ * same names.  Returns those whose keys have to be made anew.
  */
-extern void gtf_store_state_adopt(void);
+extern pg_uuid_t *gtf_store_state_adopt(int *num_keyed);
+
+/* ---- gtf.roles ---- */
+
+/* Follow the names of roles. */
+extern void gtf_store_roles_refresh(void);
+
+/* The name of a role that does not exist (any more), or its OID. */
+extern char *gtf_store_role_name(Oid role);
 
 /* Remember a start after a crash. */
 extern void gtf_store_state_started(TimestampTz suspect_before);

@@ -86,6 +86,10 @@ extern void gtf_lookup_begin_keys(StoreLookup *lookup, const char *table,
 extern bool gtf_lookup_next(StoreLookup *lookup, ScanDirection direction);
 extern void gtf_lookup_end(StoreLookup *lookup);
 
+/* store_role.c: this role will be in a table; and gtf_store_state_adopt */
+extern void gtf_roles_note(Oid role);
+extern pg_uuid_t *gtf_roles_adopt(int *num_keyed);
+
 /* Up to where WAL must be flushed before the row in the slot is durable. */
 extern XLogRecPtr gtf_row_lsn(TupleTableSlot *slot);
 

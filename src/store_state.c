@@ -465,82 +465,37 @@ state_replace(TimestampTz suspect_before)
 	gtf_writer_close(&writer);
 }
 
-List *
-gtf_store_homes(void)
+/*
+ * A statement is the time for which a caller may rely on it, and it is asked
+ * for each row of a view.
+ */
+bool
+gtf_store_is_copy(void)
 {
-	List	   *homes = list_make1_int(gtf_store_home(GetSystemIdentifier(),
-													  MyDatabaseId));
-	Relation	rel = table_open(gtf_store_relid("adopted"), AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	static TimestampTz asked_at = 0;
+	static bool is_copy = false;
+	GtfDbState	state;
 
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	if (asked_at != GetCurrentStatementStartTimestamp())
 	{
-		bool		isnull;
-
-		homes = list_append_unique_int(homes,
-									   DatumGetInt32(slot_getattr(slot, 1, &isnull)));
+		gtf_store_state_get(&state);
+		is_copy = state.is_copy;
+		asked_at = GetCurrentStatementStartTimestamp();
 	}
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, AccessShareLock);
-	return homes;
+	return is_copy;
 }
 
-void
-gtf_store_state_adopt(void)
+pg_uuid_t *
+gtf_store_state_adopt(int *num_keyed)
 {
-	List	   *homes = gtf_store_homes();
-	List	   *former = NIL;
 	Relation	rel = table_open(gtf_store_relid("state"), ShareRowExclusiveLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	ListCell   *lc;
+	pg_uuid_t  *keyed;
 
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		Datum		d;
-		bool		isnull;
-		uint64		system_identifier;
-
-		GET(STATE_SYSTEM_IDENTIFIER);
-		system_identifier = (uint64) DatumGetInt64(d);
-
-		/*
-		 * Roles of another server are others than ours, even where their OIDs
-		 * are the same: its tasks must not run as whoever that is here.
-		 */
-		if (system_identifier != GetSystemIdentifier())
-		{
-			ereport(NOTICE,
-					(errmsg("tasks that were submitted on another server stay pending"),
-					 errdetail("Their owners cannot be told from the roles of this server.")));
-			continue;
-		}
-		GET(STATE_DATABASE);
-		former = list_append_unique_int(former,
-										gtf_store_home(system_identifier,
-													   DatumGetObjectId(d)));
-	}
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	ExecDropSingleTupleTableSlot(slot);
+	/* one after the other */
 	table_close(rel, NoLock);
-
-	foreach(lc, list_difference_int(former, homes))
-	{
-		StoreWriter writer;
-
-		gtf_writer_open(&writer, "adopted");
-		writer.slot->tts_values[0] = Int32GetDatum(lfirst_int(lc));
-		writer.slot->tts_isnull[0] = false;
-		gtf_writer_put(&writer);
-		gtf_writer_close(&writer);
-	}
+	keyed = gtf_roles_adopt(num_keyed);
 	state_replace(0);
+	return keyed;
 }
 
 void

@@ -106,6 +106,7 @@ gtf_store_subscriber_put(const pg_uuid_t *id, Oid role, const char *app_user)
 		   writer.slot->tts_tupleDescriptor->natts);
 	gtf_writer_put(&writer);
 	gtf_writer_close(&writer);
+	gtf_roles_note(role);
 }
 
 bool

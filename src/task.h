@@ -56,6 +56,7 @@ typedef struct GtfTask
 	int32		max_attempts;
 	char		scope;			/* a GtfScope */
 	bool		is_sync;		/* its first attempt is run by its session */
+	bool		foreign;		/* came here as a copy: its roles are others */
 	bool		has_after;
 	pg_uuid_t	after_id;		/* starts when this one has ended */
 	bool		has_parent;

@@ -9,7 +9,8 @@
  * administrators only, and tasks that superusers own are hidden from
  * administrators who are not superusers, because such a task has more
  * privileges than they have.  A shared task of a superuser is nevertheless
- * visible to who has joined it: the type allows that.
+ * visible to who has joined it: the type allows that.  In a copy that is not
+ * adopted, tasks are visible to administrators only.
  *
  *-------------------------------------------------------------------------
  */
@@ -49,6 +50,9 @@ gtf_may_see(const pg_uuid_t *id, char scope, Oid owner, const char *app_user)
 	/* cheapest test first: this runs once per row of the views */
 	if (superuser())
 		return true;
+	/* the OIDs are those of another server until gtf_adopt() */
+	if (gtf_store_is_copy())
+		return gtf_is_admin(GetUserId());
 	if (scope == GTF_SCOPE_PRIVATE && gtf_is_principal(owner, app_user))
 		return true;
 	if (gtf_may_administer(owner))
@@ -62,6 +66,9 @@ gtf_visible_task(const pg_uuid_t *id)
 {
 	GtfTask    *task = gtf_store_task_head(id);
 
+	/* a restore is going on */
+	if (task && task->foreign && !gtf_is_admin(GetUserId()))
+		return NULL;
 	if (task && !gtf_may_see(id, task->scope, task->owner, task->app_user))
 		return NULL;
 	return task;
