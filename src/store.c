@@ -518,6 +518,7 @@ typedef struct IdStream
 	pg_uuid_t	after;			/* the scan key points here */
 	pg_uuid_t	id;
 	pg_uuid_t  *reading;		/* the same before the heap is visited */
+	bool		fetched;		/* its row is in the slot already */
 	bool		done;
 } IdStream;
 
@@ -546,6 +547,8 @@ stream_next(IdStream *stream)
 {
 	ItemPointer tid;
 
+	ExecClearTuple(stream->slot);
+	stream->fetched = false;
 	while ((tid = index_getnext_tid(stream->scan, ForwardScanDirection)) != NULL)
 	{
 		bool		isnull;
@@ -560,12 +563,23 @@ stream_next(IdStream *stream)
 		{
 			if (!index_fetch_heap(stream->scan, stream->slot))
 				continue;
-			ExecClearTuple(stream->slot);
+			stream->fetched = true;
 		}
 		return true;
 	}
 	stream->done = true;
 	return false;
+}
+
+/*
+ * The row of the id.  It must not be fetched twice: the first time moves to
+ * the end of its HOT chain, and from there it looks as if the index entry were
+ * dead, which would be removed.
+ */
+static bool
+stream_fetch(IdStream *stream)
+{
+	return stream->fetched || index_fetch_heap(stream->scan, stream->slot);
 }
 
 static void
@@ -611,7 +625,7 @@ gtf_store_scan_pending(GtfScan *scan, int max_rows,
 		if (!outcomes.done && gtf_id_equal(&outcomes.id, &tasks.id))
 			continue;
 
-		if (index_fetch_heap(tasks.scan, tasks.slot))
+		if (stream_fetch(&tasks))
 		{
 			TupleTableSlot *slot = tasks.slot;
 			GtfTaskRef *ref = &refs[n];

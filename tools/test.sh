@@ -11,6 +11,7 @@
 VERSION=15
 
 need_server $VERSION
+need_packages postgresql-$VERSION-cron || say 'no pg_cron: its test will be skipped'
 make_work
 copy_tree "$WORK/src"
 run_suites "$WORK/src" $VERSION
