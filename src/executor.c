@@ -375,9 +375,8 @@ abort_everything(void)
 	AbortOutOfAnyTransaction();
 	/* cursors of a procedure that has committed */
 	PortalErrorCleanup();
-	/* what a hook has left that had ended its transaction */
+	/* a hook may have ended its transaction */
 	LWLockReleaseAll();
-	PortalHashTableDeleteAll();
 	jit_reset_after_error();
 	FlushErrorState();
 	RESUME_INTERRUPTS();

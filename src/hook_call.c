@@ -403,6 +403,10 @@ what_is_left(const Before *before)
 	if (InterruptHoldoffCount != before->holdoff ||
 		QueryCancelHoldoffCount != before->cancel_holdoff)
 		return _("It holds off interrupts, or holds a lightweight lock.");
+	/* its snapshots went with it; nobody but procedures expects that */
+	if (gtf_my_lxid() != before->lxid && ActivePortal &&
+		active_snapshot() != ActivePortal->portalSnapshot)
+		ActivePortal->portalSnapshot = NULL;
 	if (!IsTransactionState() ||
 		(before->atomic && gtf_my_lxid() != before->lxid))
 		return GetCurrentTransactionNestLevel() > before->nest_level ?
