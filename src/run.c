@@ -261,7 +261,9 @@ commit_outcome(Call *call)
 	PG_END_TRY();
 	if (!committed)
 	{
-		/* once more: it may not have been the commit that has raised */
+		/* once more; it may have been the commit that has raised, or not */
+		while (ActiveSnapshotSet())
+			PopActiveSnapshot();
 		gtf_procedure_rollback();
 		write_outcome(call);
 		gtf_procedure_commit();
