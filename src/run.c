@@ -126,9 +126,6 @@ run_function(Call *call)
 		MemoryContextSwitchTo(call->context);
 		call->error = CopyErrorData();
 		gtf_safepoint_end();
-		/* code in C may have ended all of it */
-		if (GetCurrentTransactionNestLevel() <= level)
-			PG_RE_THROW();
 		FlushErrorState();
 		/* or have left subtransactions of its own */
 		while (GetCurrentTransactionNestLevel() > level)
