@@ -462,7 +462,7 @@ SELECT inline_calls('20 s', true) \gexec
 \o
 \set ECHO :echoed
 RESET client_min_messages;
-SELECT id, label, mode, status, string_agg(kind, ' ' ORDER BY position(kind IN kinds)) FILTER (WHERE ok) AS ok
+SELECT id, label, mode, status, string_agg(kind, ' ' ORDER BY position(kind IN kinds), kind) FILTER (WHERE ok) AS ok
   FROM inline_cases GROUP BY id, label, mode, status ORDER BY id;
 SELECT c.label, c.mode, c.handlers, c.request, c.does, r.*
   FROM results r JOIN inline_cases c ON c.id = r.id AND r.kind = 'inline ' || c.kind
