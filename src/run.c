@@ -321,6 +321,8 @@ begin_task(Call *call)
 	}
 	gtf_attempt_push();
 	call->pushed = true;
+	/* a cancel that came before that was not noted as one of the caller */
+	CHECK_FOR_INTERRUPTS();
 	if (!gtf_slot_take_inline(&run->ref, call->in_block))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -563,7 +565,9 @@ gtf_run(PG_FUNCTION_ARGS)
 	}
 	PG_CATCH();
 	{
-		(void) leave(call, true);
+		/* who catches the error shall not miss a cancel that was his */
+		if (leave(call, true) && geterrcode() != ERRCODE_QUERY_CANCELED)
+			InterruptPending = QueryCancelPending = true;
 		(void) gtf_type_keep_in(keeper);
 		MemoryContextDelete(context);
 		PG_RE_THROW();
