@@ -174,8 +174,6 @@ start_scan(void)
 	/* so that all that is waiting is known */
 	gtf_pool_recall();
 	gtf_queue_drop_waiting(&scan_from);
-	/* it may have been COMMIT PREPARED */
-	gtf_limits_stale();
 	gtf_queue_known_begin();
 	gtf_queue_scan_starts(whole);
 	gtf_depend_scan_starts(&me, whole);
@@ -185,6 +183,20 @@ start_scan(void)
 	scanning = true;
 	live_wanted = true;
 	scan_asked = false;
+}
+
+/* Take in a task that waits for nothing but its time and its limits. */
+static void
+enqueue(const GtfTaskRef *ref)
+{
+	RefHeap    *parking = NULL;
+
+	if (ref->lsn <= me.flushed && ref->due <= me.now)
+		parking = gtf_limits_parking(ref);
+	if (parking)
+		gtf_queue_heap_add(parking, ref);
+	else
+		gtf_queue_add(ref, me.now, me.flushed);
 }
 
 /* One step of reading: what is above scan.after; true if it went well. */
@@ -253,7 +265,7 @@ scan_step(void)
 			if (refs[i].flags & GTF_REF_DEPENDS)
 				gtf_depend_add(&refs[i]);
 			else
-				gtf_queue_add(&refs[i], me.now, me.flushed);
+				enqueue(&refs[i]);
 		}
 		scan.after = refs[i].id;
 	}
@@ -291,7 +303,7 @@ take_in(const GtfTaskRef *submitted)
 	if (ref.flags & GTF_REF_DEPENDS)
 		gtf_depend_add(&ref);
 	else
-		gtf_queue_add(&ref, me.now, me.flushed);
+		enqueue(&ref);
 	if (!scanning || gtf_id_compare(&ref.id, &scan.after) <= 0)
 		return;
 	if (gtf_queue_known_full())
@@ -502,8 +514,6 @@ round_of_work(void *arg)
 	read_ring();
 	if (!scanning && gtf_queue_wants_scan(me.now, &scan_at))
 		gtf_dispatcher_ask_scan(&from);
-	else if (!scanning && scan_at != 0)
-		gtf_dispatcher_look_at(&me, scan_at);
 	if (gtf_submitted_scan_wanted(me.db, &from))
 	{
 		gtf_id_below(gtf_id_ticks(&from), &from);
@@ -526,7 +536,12 @@ round_of_work(void *arg)
 		}
 	}
 	if (scan_asked && !scanning)
+	{
+		/* it may have been COMMIT PREPARED, or the first one */
+		gtf_limits_stale();
+		gtf_limits_read(&me);
 		start_scan();
+	}
 	gtf_depend_work(&me);
 	gtf_queue_advance(me.now, me.flushed);
 	gtf_settle_expired(&me);
@@ -567,6 +582,11 @@ round_of_work(void *arg)
 	}
 	if (gtf_queue_next_due() != 0)
 		gtf_dispatcher_look_at(&me, gtf_queue_next_due());
+	/* heaps may have got empty with nobody to tell when they are wanted */
+	if (!scanning && gtf_queue_wants_scan(me.now, &scan_at))
+		gtf_dispatcher_look_at(&me, me.now);
+	else if (!scanning && scan_at != 0)
+		gtf_dispatcher_look_at(&me, scan_at);
 }
 
 static bool

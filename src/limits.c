@@ -7,7 +7,7 @@
  * goes into its owner's lane only when none of its limits (of its queue, its
  * type, its owner) is reached.  A task that is kept from starting waits in the
  * heap of the limit that keeps it, out of the way of all others, and goes back
- * to its owner's heap when there is room.
+ * to its owner's heap when there is room.  What has limits comes in there, too.
  *
  * What runs is not counted up and down but looked up in each round: a task
  * counts from when it is in a lane until its slot is idle, or free after a
@@ -489,10 +489,8 @@ room(const Limit *limit, TimestampTz now)
 }
 
 void
-gtf_limits_begin(Dispatcher *d)
+gtf_limits_read(Dispatcher *d)
 {
-	HASH_SEQ_STATUS status;
-	Limit	   *limit;
 	pg_uuid_t	zero = {{0}};
 	List	   *rows;
 
@@ -511,6 +509,15 @@ gtf_limits_begin(Dispatcher *d)
 			unapplied = false;
 		}
 	}
+}
+
+void
+gtf_limits_begin(Dispatcher *d)
+{
+	HASH_SEQ_STATUS status;
+	Limit	   *limit;
+
+	gtf_limits_read(d);
 	if (hash_get_num_entries(limits) == 0)
 		return;
 
@@ -519,6 +526,24 @@ gtf_limits_begin(Dispatcher *d)
 	hash_seq_init(&status, limits);
 	while ((limit = hash_seq_search(&status)) != NULL)
 		release(limit, room(limit, d->now));
+}
+
+RefHeap *
+gtf_limits_parking(const GtfTaskRef *ref)
+{
+	Limit	   *found[MAX_PER_TASK];
+	Limit	   *best = NULL;
+	int			n = limits_of(ref, found);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (found[i]->paused)
+			return &found[i]->parked;
+		if (best == NULL ||
+			(room(best, round_of->now) > 0 && room(found[i], round_of->now) == 0))
+			best = found[i];
+	}
+	return best ? &best->parked : NULL;
 }
 
 RefHeap *

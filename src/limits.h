@@ -18,6 +18,18 @@ extern void gtf_limits_init(MemoryContext context, int db);
 extern void gtf_limits_stale(void);
 
 /*
+ * Read what has changed.  So does gtf_limits_begin(); a scan needs it before.
+ */
+extern void gtf_limits_read(Dispatcher *d);
+
+/*
+ * Where a task that has limits waits until gtf_limits_begin() lets it go, or
+ * NULL.  What comes in goes there at once: if it filled its owner's heap, tasks
+ * that may start would have to stay in the table.
+ */
+extern RefHeap *gtf_limits_parking(const GtfTaskRef *ref);
+
+/*
  * At the beginning of a round, before lanes are filled: read what has
  * changed, see what runs, and give back to their owners' heaps the tasks that
  * may start now.

@@ -155,5 +155,27 @@ until_true($node, qq{SELECT gtf_status('$theirs') = 'success'});
 cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM gtf.task_info WHERE status = 'pending'}),
 	'>', 2500, 'who comes after a large backlog of another role is served before its end');
 
+# nor is a backlog that must not start, also for tasks of its owner that come
+# after it, whoever has read it
+none_active();
+$node->safe_psql(
+	'postgres', q{
+	SELECT gtf_pause('later');
+	SELECT count(gtf_submit('note', queue => 'later')) FROM generate_series(1, 5000)});
+is(outcome($node, submit($node, q{'note'})), 'success|1', 'tasks behind a paused backlog run');
+$node->safe_psql(
+	'postgres', q{
+	SELECT gtf_set_limit('queue', 'slow', rate => '1/d');
+	SELECT count(gtf_submit('note', queue => 'slow')) FROM generate_series(1, 5000)});
+is(outcome($node, submit($node, q{'note'})), 'success|1', 'also behind one with a rate');
+$node->restart;
+is(outcome($node, submit($node, q{'note'})), 'success|1', 'also after a restart');
+is( $node->safe_psql('postgres', q{
+		SELECT string_agg(DISTINCT wait_reason, ',') FROM gtf.task_info WHERE status = 'pending'}),
+	'limit,paused', 'nothing else waits');
+$node->safe_psql('postgres', q{SELECT gtf_resume('later'), gtf_set_limit('queue', 'slow', rate => '0')});
+none_active();
+pass('all of them run in the end');
+
 $node->stop;
 done_testing();
