@@ -288,6 +288,7 @@ read_item(Item *item)
 	ref->owner = task->owner;
 	ref->type_version = task->type_version;
 	ref->priority = task->priority;
+	ref->queue = task->queue ? gtf_name_hash(task->queue) : 0;
 	ref->expires_at = task->expires_at;
 	ref->due = task->run_at != 0 ? task->run_at : task->created_at;
 	ref->attempt = last ? last->attempt + 1 : 1;

@@ -39,6 +39,13 @@ sub waits
 	return status($node, $id);
 }
 
+sub waits_for
+{
+	my ($id) = @_;
+
+	return $node->safe_psql('postgres', "SELECT wait_reason FROM gtf_get_task('$id')");
+}
+
 # ---- a new dispatcher
 
 my $gate = gate($node, 1);
@@ -85,6 +92,21 @@ until_status($node, $first, 'success');
 terminate($node, $flusher);
 kill 'CONT', $flusher;
 is(outcome($node, $second), 'success|1', 'a prerequisite has ended while the flusher was away');
+
+# ---- a queue of its own
+
+$gate->query_safe('SELECT pg_advisory_lock(1)');
+$node->safe_psql('postgres', q{SELECT gtf_pause('later')});
+$first = submit($node, q{'hold', '{"key": 1}'});
+$second = submit($node, qq{'note', depends_on => '{$first}', queue => 'later'});
+executor_of($node, $first);
+waits($second);
+$gate->query_safe('SELECT pg_advisory_unlock(1)');
+until_true($node, "SELECT wait_reason IS DISTINCT FROM 'dependency' FROM gtf_get_task('$second')");
+is(outcome($node, submit($node, qq{'note', depends_on => '{$first}'})), 'success|1', 'a prerequisite has ended');
+is(waits_for($second), 'paused', 'its other dependent task is in a queue that is paused');
+$node->safe_psql('postgres', q{SELECT gtf_resume('later')});
+is(outcome($node, $second), 'success|1', 'and runs when that is resumed');
 
 # ---- the executor of the prerequisite dies
 
