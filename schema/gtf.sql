@@ -916,6 +916,84 @@ CREATE FUNCTION @extschema@.gtf_related(kind text, search text DEFAULT NULL, row
 RETURNS SETOF text LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 20
 AS 'MODULE_PATHNAME', 'gtf_related';
 
+-- ---------------------------------------------------------------------------
+-- For people who look at psql: no wider than 120 columns.
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION gtf._humane(duration interval)
+RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT CASE
+		WHEN s < 1 THEN trunc(s * 1000) || ' ms'
+		WHEN s < 60 THEN trunc(s, 1) || ' s'
+		WHEN s < 3600 THEN trunc(s / 60) || ' min ' || lpad(trunc(s % 60)::text, 2, '0') || ' s'
+		WHEN s < 86400 THEN trunc(s / 3600) || ' h ' || lpad(trunc(s % 3600 / 60)::text, 2, '0') || ' min'
+		ELSE trunc(s / 86400) || ' d ' || trunc(s % 86400 / 3600) || ' h' END
+	FROM (SELECT greatest(extract(epoch FROM duration), 0)) x(s);
+END;
+
+-- one line, and not longer than that
+CREATE FUNCTION gtf._short(what text, width int)
+RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT CASE WHEN length(line) > width THEN left(line, width - 2) || '..' ELSE line END
+	FROM (SELECT regexp_replace(what, '\s+', ' ', 'g')) x(line);
+END;
+
+-- What runs, and the newest of the others.
+CREATE VIEW gtf.show_tasks AS
+SELECT
+	i.id,
+	gtf._short(i.display_name, 20) AS task,
+	i.status,
+	gtf._humane(coalesce(i.duration, i.queue_time)) AS time,
+	gtf._short(CASE
+		WHEN i.status IN ('in_progress', 'aborting') THEN concat_ws(' ', i.progress_bar, i.progress_text)
+		WHEN i.wait_reason = 'scheduled' THEN 'in ' || gtf._humane(i.run_at - clock_timestamp())
+		WHEN i.status = 'pending' THEN 'waits: ' || i.wait_reason
+		ELSE i.error_message END, 28) AS what
+FROM (
+		SELECT 1 AS part, r.* FROM @extschema@.gtf_iter_tasks(10, status => '{in_progress,aborting}') r
+		UNION ALL
+		SELECT 2, n.* FROM @extschema@.gtf_iter_tasks(20) n WHERE n.status NOT IN ('in_progress', 'aborting')) i
+ORDER BY i.part, i.id DESC;
+
+CREATE VIEW gtf.show_workers AS
+SELECT
+	w.pid,
+	w.kind,
+	gtf._short(w.role::text, 16) AS role,
+	w.state,
+	gtf._short(i.display_name, 20) AS task,
+	gtf._humane(i.duration) AS time,
+	i.progress_bar AS progress,
+	w.processed,
+	w.failed,
+	gtf._humane(clock_timestamp() - w.started_at) AS up
+FROM gtf.workers w
+	LEFT JOIN LATERAL @extschema@.gtf_get_task(w.task_id) i ON true
+ORDER BY array_position('{launcher,dispatcher,flusher,executor}', w.kind), w.pid;
+
+CREATE VIEW gtf.show_queues AS
+SELECT
+	gtf._short(q.queue, 24) AS queue,
+	q.ready,
+	CASE WHEN q.ready > 0 THEN repeat('#', ceil(20.0 * q.ready / max(q.ready) OVER ())::int) END AS waiting,
+	gtf._humane(q.oldest_ready_age) AS oldest,
+	q.scheduled,
+	q.in_progress AS running,
+	q.paused
+FROM gtf.queues q
+ORDER BY q.ready DESC, q.queue;
+
+GRANT SELECT ON gtf.show_tasks, gtf.show_workers, gtf.show_queues TO PUBLIC;
+
+COMMENT ON VIEW gtf.show_tasks IS 'for psql: what runs now, and the newest of the other tasks';
+COMMENT ON VIEW gtf.show_workers IS 'for psql: the workers and what they do';
+COMMENT ON VIEW gtf.show_queues IS 'for psql: the queues, the longest first';
+COMMENT ON FUNCTION gtf._humane IS 'internal: a duration in the units that one would say';
+COMMENT ON FUNCTION gtf._short IS 'internal: the beginning of a text in one line';
+
 -- A plain integer is a count, therefore the form with int: without it,
 -- PostgreSQL would prefer float8, a fraction.  And an untyped literal after a
 -- count is a payload, therefore the form with text: without it, PostgreSQL
