@@ -18,7 +18,7 @@ BEGIN
   END LOOP;
 END $$;
 SELECT gtf_submit('boom', delay => '2 days') AS later \gset
-SELECT gtf_submit('boom', delay => '2 days', queue => 'a queue with a name that is long');
+SELECT gtf_submit('boom', delay => '2 days', queue => 'a queue with a name that is long') AS queued \gset
 \getenv abs_srcdir PG_ABS_SRCDIR
 \set file :abs_srcdir /docs/monitoring/psqlrc
 \i :file
