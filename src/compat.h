@@ -239,4 +239,11 @@ gtf_connect_as_role(Oid database, Oid role, bool can_login, bool is_superuser)
 #endif
 }
 
+/* Drop the temporary replication slots of this session. */
+#if PG_VERSION_NUM >= 170000
+#define gtf_drop_temporary_slots() ReplicationSlotCleanup(false)
+#else
+#define gtf_drop_temporary_slots() ReplicationSlotCleanup()
+#endif
+
 #endif							/* GTF_COMPAT_H */

@@ -29,6 +29,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "replication/slot.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
@@ -389,6 +390,10 @@ reset_state(bool transactional_settings_only)
 	Oid			temp;
 	Oid			temp_toast;
 
+	/* an error has left it acquired */
+	if (MyReplicationSlot != NULL)
+		ReplicationSlotRelease();
+	gtf_drop_temporary_slots();
 	PortalHashTableDeleteAll();
 	DropAllPreparedStatements();
 	LockReleaseAll(USER_LOCKMETHOD, true);

@@ -29,6 +29,7 @@
 #include "fmgr.h"
 #include "jit/jit.h"
 #include "miscadmin.h"
+#include "replication/slot.h"
 #include "replication/walsender.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
@@ -384,6 +385,9 @@ run_task(Call *call)
 		run_function(call);
 	else
 		run_statement(call);
+	/* what only an error of a whole statement releases */
+	if (call->error && MyReplicationSlot != NULL)
+		ReplicationSlotRelease();
 	if (call->in_block)
 		write_outcome(call);
 	else

@@ -9,7 +9,7 @@ use GtfTest;
 use Test::More;
 
 # one executor, so that the next task is in the same process
-my $node = gtf_node('main', conf => 'gtf.max_executors = 1');
+my $node = gtf_node('main', conf => "gtf.max_executors = 1\nwal_level = logical");
 
 sub sql
 {
@@ -109,6 +109,25 @@ for my $command (
 {
 	is(outcome($node, sql("SELECT gtf_submit_sql(\$a\$$command\$a\$)")), 'success|1', $command);
 	is(dirt(), $clean, 'leaves nothing behind');
+}
+
+# replication slots: one that an error has left acquired, here of a plugin that wants options; temporary ones
+sql(q{SELECT pg_create_logical_replication_slot('acquired', 'pgoutput')});
+sql(q{CREATE FUNCTION acquires() RETURNS void LANGUAGE sql AS 'SELECT pg_logical_slot_peek_binary_changes(''acquired'', NULL, NULL)'});
+sql(q{CREATE FUNCTION acquires_caught() RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM acquires(); EXCEPTION WHEN OTHERS THEN NULL; END'});
+sql(q{CREATE FUNCTION makes_temporary() RETURNS void LANGUAGE sql AS 'SELECT pg_create_logical_replication_slot(''temporary'', ''pgoutput'', true)'});
+sql(q{SELECT gtf_register_task(t, (t || '()')::regprocedure) FROM unnest('{acquires,acquires_caught,makes_temporary}'::text[]) t});
+for my $case ([ 'acquires', 'failure' ], [ 'acquires_caught', 'success' ], [ 'makes_temporary', 'success' ])
+{
+	my ($type, $status) = @$case;
+
+	like(outcome($node, submit($node, "'$type'")), qr/^$status\|1/, $type);
+	is(dirt(), $clean, 'the executor stays');
+	is(sql('SELECT slot_name, active FROM pg_replication_slots'), 'acquired|f', 'and has no slot');
+}
+foreach my $call ("CALL gtf_run('acquires')", "CALL gtf_run('sql', '{\"command\": \"SELECT acquires()\"}')")
+{
+	like(sql("$call; SELECT slot_name, active FROM pg_replication_slots"), qr/\|failure\|\nacquired\|f$/, "nor a session: $call");
 }
 
 # the application user is the task's
