@@ -10,6 +10,7 @@
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
 
+OLD=15
 MANDATORY=17
 OPTIONAL=(18)
 
@@ -79,12 +80,39 @@ if ! has $MANDATORY; then
     }
 fi
 
+# pg_upgrade is tested from the version that the machine has: a copy of it, with
+# the libraries that the tree does not have.
+old_install() { # VERSION DEST
+    local bin lib
+
+    need_server "$1"
+    copy_tree "$WORK/src$1"
+    make_prefix "$1" "$2"
+    build_install "$WORK/src$1"
+    for bin in postgres psql pg_dump initdb; do
+        ldd "$PGBIN/$bin"
+    done | awk '$2 == "=>" && $3 ~ "^/" { print $3 }' | sort -u |
+        while read -r lib; do
+            [[ -n $(find "$root/usr/lib" -name "$(basename "$lib")" -print -quit) ]] ||
+                as_account cp -L "$lib" "$PGBIN/../lib/"
+        done
+    old=$(dirname "$PGBIN")
+}
+
+old_install $OLD "$WORK/px$OLD"
+
 for v in $MANDATORY "${OPTIONAL[@]}"; do
     if ! has "$v"; then
         say "PostgreSQL $v: skipped, the archive does not have it"
         continue
     fi
     copy_tree "$WORK/$v"
+    # not every minor release can be upgraded to every other one
+    if [[ $v == "$MANDATORY" ]]; then
+        GTF_OLD_INSTALL=$old
+    else
+        GTF_OLD_INSTALL=
+    fi
     GTF_RESULT=$WORK/tmp/result GTF_SUITES=${GTF_SUITES:-regress isolation tap} \
         as_account_in "$root" "$WORK/$v/tools/suites.sh" "$WORK/$v" "$v" ||
         record 0 1 # it did not get through
