@@ -108,6 +108,7 @@ for v in $MANDATORY "${OPTIONAL[@]}"; do
     fi
     copy_tree "$WORK/$v"
     # not every minor release can be upgraded to every other one
+    # shellcheck disable=SC2034 # as_account_in passes on what begins with GTF_
     if [[ $v == "$MANDATORY" ]]; then
         GTF_OLD_INSTALL=$old
     else
