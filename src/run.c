@@ -504,6 +504,7 @@ run_alone(Call *call)
 		after = call->task.after_id;
 		if (gtf_attempt_is_here(&after))
 			error_itself(&after);
+		PopActiveSnapshot();
 		gtf_procedure_rollback();
 		MemoryContextSwitchTo(call->context);
 		(void) gtf_wait_for_end(&after, true);

@@ -67,6 +67,7 @@ standby("SELECT * FROM $_") for ('gtf.queues', 'gtf.stats');
 # writing
 for my $sql (
 	q{SELECT gtf_submit('note')},
+	q{CALL gtf_run('note')},
 	q{SELECT gtf_submit_sql('SELECT 1')},
 	q{SELECT gtf_submit_many('note', '{}')},
 	q{SELECT gtf_register_task('other', 'note(int)')},

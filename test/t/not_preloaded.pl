@@ -31,6 +31,7 @@ my @refused = (
 	q{SELECT gtf_submit('note')},
 	q{SELECT gtf_submit_sql('SELECT 1')},
 	q{SELECT gtf_submit_many('note', ARRAY['{}'::jsonb])},
+	q{CALL gtf_run('note')},
 	q{CALL gtf_wait(gen_random_uuid())},
 	q{SELECT gtf_cancel(gen_random_uuid())},
 	q{SELECT gtf_retry(gen_random_uuid())},
