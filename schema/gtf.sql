@@ -197,9 +197,10 @@ INSERT INTO gtf.state (system_identifier, database)
 INSERT INTO gtf.clean VALUES (pg_catalog.now());
 
 -- When a dump is restored, its row comes in addition to that one: the
--- dispatcher has to know.
+-- dispatcher has to know.  It starts over, so nobody else shall tell it that.
 CREATE FUNCTION gtf._restored()
 RETURNS trigger LANGUAGE C AS 'MODULE_PATHNAME', 'gtf_restored';
+REVOKE EXECUTE ON FUNCTION gtf._restored() FROM PUBLIC;
 CREATE TRIGGER restored AFTER INSERT ON gtf.state
 	FOR EACH STATEMENT EXECUTE FUNCTION gtf._restored();
 ALTER TABLE gtf.state ENABLE ALWAYS TRIGGER restored;
@@ -525,7 +526,8 @@ SELECT
 	END AS progress_text,
 	'[' || repeat('#', d.percent / 10) || repeat('-', 10 - d.percent / 10) || ']' AS progress_bar,
 	coalesce(s.ended_at, s.read_at) - s.started_at AS duration,
-	coalesce(s.started_at - greatest(t.created_at, t.run_at), s.read_at - s.ready_since) AS queue_time,
+	-- gtf_retry() starts a task before its time, too, which may be infinity
+	coalesce(s.started_at - least(greatest(t.created_at, t.run_at), s.started_at), s.read_at - s.ready_since) AS queue_time,
 	s.wait_reason,
 	gtf._subscriber_count(t.id, t.scope) AS subscriber_count,
 	gtf._is_subscribed(t.id, t.scope, t.owner, t.app_user) AS is_subscribed,
@@ -745,7 +747,8 @@ BEGIN ATOMIC
 		percentile_cont(0.5) WITHIN GROUP (ORDER BY x.runtime),
 		percentile_cont(0.95) WITHIN GROUP (ORDER BY x.runtime),
 		percentile_cont(0.99) WITHIN GROUP (ORDER BY x.runtime),
-		avg(o.started_at - greatest(t.created_at, t.run_at))
+		-- as queue_time in gtf.task_info
+		avg(o.started_at - least(greatest(t.created_at, t.run_at), o.started_at))
 	FROM gtf.tasks t
 		LEFT JOIN gtf.task_type_versions v ON v.version = t.type_version
 		LEFT JOIN gtf.outcomes o ON o.task_id = t.id AND o.status IN ('s', 'f', 'a', 't')

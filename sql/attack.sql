@@ -138,7 +138,7 @@ CREATE FUNCTION touches(relation text) RETURNS TABLE (command text, answer text)
 SET client_min_messages = error;
 SET ROLE regress_gtf_eve;
 SELECT answer, count(*), count(DISTINCT command) AS commands FROM unnest(ARRAY['gtf.tasks', 'gtf.task_subscribers', 'gtf.keys', 'gtf.outcomes', 'gtf.live', 'gtf.abort_requests',
-  'gtf.task_type_versions', 'gtf.state', 'gtf.adopted', 'gtf.clean']) AS r, touches(r) GROUP BY 1 ORDER BY 1;
+  'gtf.task_type_versions', 'gtf.state', 'gtf.roles', 'gtf.dependents', 'gtf.flow', 'gtf.counters', 'gtf.clean']) AS r, touches(r) GROUP BY 1 ORDER BY 1;
 -- administrators read them
 SET ROLE regress_gtf_admin;
 SELECT * FROM touches('gtf.task_subscribers');
@@ -206,6 +206,26 @@ SELECT gtf_submit('shared', '{}', 'a') = :'shared' AS joined;
 SELECT args FROM gtf.task_info WHERE id = :'shared';
 RESET ROLE;
 SELECT role FROM gtf_subscribers(:'shared') ORDER BY role::text;
+
+-- ---------------------------------------------------------------------------
+-- Getting in the way of others
+-- ---------------------------------------------------------------------------
+-- a task that starts before its time, which never comes, has waited like others: figures and lists stay readable
+SET ROLE regress_gtf_eve;
+SELECT gtf_submit('work', run_at => 'infinity') AS never \gset
+SELECT gtf_cancel(:'never'), gtf_retry(:'never');
+CALL gtf_wait(:'never');
+RESET ROLE;
+SELECT queue_time >= '0' AND queue_time < '1 day' AS waited FROM gtf.task_info WHERE id = :'never';
+SELECT count(*) FROM gtf_iter_tasks(search => 'id:' || :'never');
+SELECT queue_time_avg >= '0' AND queue_time_avg < '1 day' AS waited FROM gtf_task_stats() WHERE task_type = 'work';
+-- what a restore does is not for everybody
+SET ROLE regress_gtf_eve;
+SELECT fails('SELECT gtf._restored()');
+CREATE TABLE eve.inserted ();
+SELECT fails('CREATE TRIGGER t AFTER INSERT ON eve.inserted EXECUTE FUNCTION gtf._restored()');
+RESET ROLE;
+SELECT fails('SELECT gtf._restored()');
 
 ALTER DATABASE :"db" OWNER TO :"owner";
 SET client_min_messages = error;

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
@@ -58,6 +59,10 @@ gtf_adopt(PG_FUNCTION_ARGS)
 Datum
 gtf_restored(PG_FUNCTION_ARGS)
 {
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("gtf._restored() is called by gtf only")));
 	if (gtf_shmem_available())
 		gtf_wakeup_restart(MyDatabaseId);
 	/* a null pointer, not a null value, is what a trigger returns */
