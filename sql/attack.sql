@@ -54,6 +54,9 @@ CREATE FUNCTION answers(id uuid) RETURNS TABLE (call text, answer text) LANGUAGE
   UNION ALL SELECT 'view', status FROM gtf.task_info i WHERE i.id = $1
   UNION ALL SELECT 'attempts', error_message FROM gtf.task_attempts WHERE task_id = id
   UNION ALL SELECT 'subscribers', role::text FROM gtf.task_subscribers_info WHERE task_id = id
+  UNION ALL SELECT 'list', status FROM gtf_iter_tasks() i WHERE i.id = $1
+  UNION ALL SELECT 'matches', gtf_task_matches(id, 'alice')::text
+  UNION ALL SELECT kind, r FROM unnest(ARRAY['owner', 'subscriber', 'task_type']) AS kind, gtf_related(kind) r
   UNION ALL SELECT 'state', CASE WHEN NOT s IS NULL THEN 'known' END FROM gtf._current_state(id) s
   UNION ALL SELECT 'count', gtf._subscriber_count(id, 's')::text
   UNION ALL SELECT 'visible', gtf._visible(id, 's', 'regress_gtf_alice'::regrole, '')::text
@@ -116,6 +119,7 @@ SELECT count(*) FROM gtf.task_subscribers_info;
 SELECT count(*) FROM gtf.task_attempts;
 SELECT count(*) FROM public.gtf_get_task(:'shared'), public.gtf_subscribers(:'shared');
 SELECT fails(format('SELECT public.gtf_cancel(%L::pg_catalog.uuid)', :'shared'));
+SELECT count(*) FROM public.gtf_iter_tasks(search => 'name:shared'), public.gtf_related('owner');
 -- what alice does under eve's search_path she does herself
 RESET ROLE;
 SET ROLE regress_gtf_alice;
@@ -124,6 +128,8 @@ SELECT public.gtf_submit('shared', '{"secret": "new"}', 'new', delay => '1 h') A
 SELECT public.gtf_cancel(:'new'), public.gtf_retry(:'new'), public.gtf_cancel(:'new');
 SELECT role, app_user FROM public.gtf_subscribers(:'shared');
 SELECT count(*), sum(subscriber_count) FROM gtf.task_info;
+SELECT count(*) FROM public.gtf_iter_tasks(search => 'name:shared');
+SELECT public.gtf_related(kind) FROM pg_catalog.unnest(ARRAY['owner', 'subscriber', 'task_type']) AS kind;
 RESET search_path;
 RESET ROLE;
 DROP TABLE pg_temp.task_subscribers, pg_temp.tasks;
