@@ -18,7 +18,7 @@
  * of gtf.task_subscribers is deleted.
  *
  * The task's lock makes cancels, retries and joins of one task go one after
- * the other; executors and the dispatcher never take it.
+ * the other; executors never take it, and the dispatcher never waits for it.
  *
  *-------------------------------------------------------------------------
  */

@@ -23,8 +23,8 @@
 #include "store.h"
 #include "visible.h"
 
-bool
-gtf_is_principal(Oid owner, const char *app_user)
+static bool
+is_principal(Oid owner, const char *app_user)
 {
 	return owner == GetUserId() && strcmp(app_user, gtf_app_user) == 0;
 }
@@ -34,7 +34,7 @@ gtf_is_subscribed(const pg_uuid_t *id, char scope, Oid owner,
 				  const char *app_user)
 {
 	if (scope != GTF_SCOPE_SHARED)
-		return gtf_is_principal(owner, app_user);
+		return is_principal(owner, app_user);
 	return gtf_store_subscribed(id, GetUserId(), gtf_app_user);
 }
 
@@ -53,7 +53,7 @@ gtf_may_see(const pg_uuid_t *id, char scope, Oid owner, const char *app_user)
 	/* the OIDs are those of another server until gtf_adopt() */
 	if (gtf_store_is_copy())
 		return gtf_is_admin(GetUserId());
-	if (scope == GTF_SCOPE_PRIVATE && gtf_is_principal(owner, app_user))
+	if (scope == GTF_SCOPE_PRIVATE && is_principal(owner, app_user))
 		return true;
 	if (gtf_may_administer(owner))
 		return true;

@@ -13,10 +13,10 @@
 
 #include "task.h"
 
-/* Is the caller (current role, gtf.app_user) the principal of such a task? */
-extern bool gtf_is_principal(Oid owner, const char *app_user);
-
-/* Is the caller a subscriber of the task, which is of this principal? */
+/*
+ * Is the caller (current role, gtf.app_user) a subscriber of the task, which
+ * is of this principal?
+ */
 extern bool gtf_is_subscribed(const pg_uuid_t *id, char scope, Oid owner,
 							  const char *app_user);
 
