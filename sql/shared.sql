@@ -22,23 +22,23 @@ EXCEPTION WHEN OTHERS THEN
   RETURN concat_ws(E'\n', SQLSTATE, regexp_replace(message, '[0-9a-f]{8}-[0-9a-f-]{27}', '<id>'),
                    nullif(more, ''), nullif(hint, ''));
 END $$;
-CREATE FUNCTION add(a int DEFAULT 1, b int DEFAULT 1) RETURNS int LANGUAGE sql AS 'SELECT a + b';
+CREATE FUNCTION shared_add(a int DEFAULT 1, b int DEFAULT 1) RETURNS int LANGUAGE sql AS 'SELECT a + b';
 -- waits for a lock
-CREATE FUNCTION hold(key int) RETURNS name LANGUAGE plpgsql AS $$
+CREATE FUNCTION shared_hold(key int) RETURNS name LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM pg_advisory_xact_lock_shared(key);
   RETURN current_user;
 END $$;
-CREATE FUNCTION polls() RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION shared_polls() RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
   WHILE gtf_sleep('1 min') LOOP END LOOP;
   PERFORM pg_advisory_xact_lock_shared(2);
   RETURN 'stopped';
 END $$;
-SELECT gtf_register_task('add', 'add(int,int)', scope => 'shared');
-SELECT gtf_register_task('alone', 'add(int,int)');
-SELECT gtf_register_task('hold', 'hold(int)', scope => 'shared');
-SELECT gtf_register_task('polls', 'polls()', scope => 'shared', abort => 'poll');
+SELECT gtf_register_task('add', 'shared_add(int,int)', scope => 'shared');
+SELECT gtf_register_task('alone', 'shared_add(int,int)');
+SELECT gtf_register_task('hold', 'shared_hold(int)', scope => 'shared');
+SELECT gtf_register_task('polls', 'shared_polls()', scope => 'shared', abort => 'poll');
 SELECT scope FROM gtf.task_types WHERE task_type = 'add';
 
 -- What the current user sees of the tasks under a key, and what he may do.
@@ -332,12 +332,12 @@ RESET gtf.app_user;
 -- Who may not submit the type cannot join, and is told nothing of the task.
 RESET ROLE;
 SELECT gtf_submit('add', '{}', 'closed', delay => '1 h') AS closed \gset
-REVOKE EXECUTE ON FUNCTION add FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION shared_add FROM PUBLIC;
 SET ROLE regress_gtf_carol;
 SELECT fails($$SELECT gtf_submit('add', '{}', 'closed')$$);
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION add TO PUBLIC;
-SELECT gtf_register_task('add', 'add(int,int)', scope => 'shared', submit_role => 'regress_gtf_bob');
+GRANT EXECUTE ON FUNCTION shared_add TO PUBLIC;
+SELECT gtf_register_task('add', 'shared_add(int,int)', scope => 'shared', submit_role => 'regress_gtf_bob');
 SET ROLE regress_gtf_carol;
 SELECT fails($$SELECT gtf_submit('add', '{}', 'closed')$$);
 SELECT fails($$SELECT gtf_submit_many('add', ARRAY['{}']::jsonb[], ARRAY['closed'])$$);
@@ -346,7 +346,7 @@ SELECT gtf_submit('add', '{}', 'closed') = :'closed' AS joined_under_the_next_ve
 SELECT gtf_cancel(:'closed');
 -- the type is not shared any more: its keys are others, the task goes on
 RESET ROLE;
-SELECT gtf_register_task('add', 'add(int,int)');
+SELECT gtf_register_task('add', 'shared_add(int,int)');
 SELECT gtf_submit('add', '{}', 'closed', scope => 'shared', delay => '1 h') <> :'closed' AS other;
 SELECT subscriber_count, is_subscribed, cancel_action FROM gtf_get_task(:'closed');
 
@@ -361,5 +361,5 @@ ALTER DATABASE :"db" OWNER TO :"owner";
 DROP VIEW facts, subscribers;
 DROP EXTENSION gtf;
 DROP PROCEDURE await;
-DROP FUNCTION fails, add, hold, polls;
+DROP FUNCTION fails, shared_add, shared_hold, shared_polls;
 DROP ROLE regress_gtf_alice, regress_gtf_bob, regress_gtf_carol, regress_gtf_admin;
