@@ -288,8 +288,11 @@ read_visible_state(const pg_uuid_t *id, State *state, bool whole)
 		return false;
 	read_state(task, state, whole);
 
-	/* no outcome: none yet, or removed together with the task since then? */
-	if (state->changed_at == 0 && gtf_store_task_head(id) == NULL)
+	/*
+	 * No outcome: none yet, or removed together with the task since then?  An
+	 * executor that is late may have been seen before, with the task.
+	 */
+	if (state->ended_at == 0 && gtf_store_task_head(id) == NULL)
 		return false;
 	if (!sees_stack_traces())
 		state->stack_trace = NULL;
