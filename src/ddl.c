@@ -163,6 +163,22 @@ is_our_extension_update(Node *stmt)
 		strcmp(castNode(AlterExtensionStmt, stmt)->extname, "gtf") == 0;
 }
 
+static bool
+is_our_extension_drop(Node *stmt)
+{
+	ListCell   *lc;
+
+	if (!IsA(stmt, DropStmt) ||
+		castNode(DropStmt, stmt)->removeType != OBJECT_EXTENSION)
+		return false;
+	foreach(lc, castNode(DropStmt, stmt)->objects)
+	{
+		if (strcmp(strVal(lfirst(lc)), "gtf") == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Keep the workers out of a database until the transaction ends. */
 static void
 stop_until_end_of_transaction(Oid database)
@@ -224,7 +240,14 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 				seen = gtf_submitted_seen(MyDatabaseId);
 			break;
 		case T_AlterExtensionStmt:
-			if (is_our_extension_update(stmt) &&
+		case T_DropStmt:
+
+			/*
+			 * A drop is seen by object_access(), too, but only when it has
+			 * locked the tables, one after the other, which may be in the way
+			 * of a worker that has locked another one.
+			 */
+			if ((is_our_extension_update(stmt) || is_our_extension_drop(stmt)) &&
 				OidIsValid(get_extension_oid("gtf", true)) &&
 				gtf_owns_extension(get_extension_oid("gtf", true), GetUserId()))
 				stop_until_end_of_transaction(MyDatabaseId);

@@ -179,5 +179,27 @@ isnt(submit_as('one', "'note', '{}', 'private', $later"), $private, 'and joins n
 isnt(submit_as('one', "'note', '{}', 'called', scope => 'shared', $later"), $called, 'nor one that was shared within the role');
 is(submit_as('one', q{'wait', '{}', 'of type'}), $of_type, 'but what is for all');
 
+# ---- the extension is dropped while the dispatcher is at it: nobody waits in a circle
+
+sql('DROP EXTENSION gtf', 'CREATE FUNCTION nop() RETURNS void LANGUAGE sql AS \'\'');
+my ($rc, undef, $stderr) = $node->psql('postgres', join(
+		"\n",
+		(q{
+	CREATE EXTENSION gtf;
+	CREATE ROLE two;
+	CREATE ROLE three;
+	SELECT gtf_register_task('nop', 'nop()', scope => 'shared');
+	SET ROLE two;
+	SELECT count(gtf_submit('nop', '{}', 'k' || i, delay => '1 h')) FROM generate_series(1, 50) i;
+	SET ROLE three;
+	SELECT count(gtf_submit('nop', '{}', 'k' || i, delay => '1 h')) FROM generate_series(1, 50) i;
+	RESET ROLE;
+	ALTER ROLE three RENAME TO four;
+	DROP ROLE two;
+	DROP ROLE four;
+	SELECT pg_sleep(random() * 0.01);
+	DROP EXTENSION gtf;}) x 20));
+is("$rc $stderr", '0 ', 'roles and the extension are dropped');
+
 $node->stop;
 done_testing();
