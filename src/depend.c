@@ -536,6 +536,7 @@ gtf_depend_work(Dispatcher *d)
 		else
 			i++;
 	}
-	if (num_ended > 0 || done == ROUND_ITEMS)
+	/* those that have raised are looked at when their time has come */
+	if (done > 0 && (num_ended > 0 || num_items > 0))
 		gtf_dispatcher_look_at(d, d->now);
 }

@@ -268,7 +268,7 @@ gtf_worker_shutdown(PG_FUNCTION_ARGS)
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
 		if (!gtf_slot_info(i, &slot) || slot.database != MyDatabaseId ||
-			slot.pid != pid || pid == 0)
+			slot.pid != pid || pid == 0 || slot.is_inline)
 			continue;
 		/* as for what a superuser runs */
 		if (superuser_arg(slot.role) && !superuser())
@@ -369,6 +369,7 @@ count_running(const GtfFlow *flow)
 		if (gtf_slot_info(i, &slot) && slot.database == MyDatabaseId &&
 			(slot.state == GTF_SLOT_RUNNING || slot.state == GTF_SLOT_FINISHING ||
 			 slot.state == GTF_SLOT_LOST) &&
+			!slot.is_inline && (slot.ref.flags & GTF_REF_CLEANUP) == 0 &&
 			is_limited(flow, slot.ref.type_version, NULL, slot.ref.queue,
 					   slot.ref.owner))
 			n++;

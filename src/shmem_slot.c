@@ -874,6 +874,7 @@ gtf_slot_may_leave(void)
 		Slot	   *other = &gtf_segment->slots[i];
 
 		if (other->state != GTF_SLOT_FREE && other->database == slot->database &&
+			other->state != GTF_SLOT_LOST && !other->is_inline &&
 			!other->retiring)
 			staying++;
 	}

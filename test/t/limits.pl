@@ -222,5 +222,33 @@ $node->safe_psql('postgres', q{SELECT gtf_set_pool()});
 until_true($node, "SELECT ($executors) = 0");
 pass('the minimum of the pool stays, and goes when there is none');
 
+# a session that runs a task itself is none of the pool, and counts for no limit
+$node->safe_psql('postgres', q{SELECT gtf_set_pool(1, 2), gtf_set_limit('task_type', 'hold', 1)});
+$gate = gate($node, 10, 11);
+my $inline = session($node);
+$inline->query_until(qr/runs/, qq{\\echo runs\nCALL gtf_run('hold', '{"key": 11}');\n\\echo ended\n});
+until_held($node, 11);
+my $session = $node->safe_psql('postgres',
+	q{SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 11 AND NOT granted});
+is($node->safe_psql('postgres', "SELECT gtf_worker_shutdown($session)"), 'f', 'it is no executor that could leave');
+@gated = map { submit($node, q{'call_hold', '{"key": 10}'}) } 1 .. 2;
+until_held($node, 10, 2);
+my $old = join ', ', map { executor_of($node, $_) } @gated;
+my $cannot = submit($node, q{'hold', '{"key": 12}'});
+until_dispatched($node);
+is($node->safe_psql('postgres', "SELECT wait_reason FROM gtf_get_task('$cannot')"), 'executor',
+	'another task of its type waits for no limit');
+$gate->query_safe('SELECT pg_advisory_unlock(10)');
+is(ended($node, $_), 'success', 'a task has ended') for @gated, $cannot;
+until_true($node, "SELECT ($executors) < 2");
+my $note = submit($node, q{'note'});
+ended($node, $note);
+is($node->safe_psql('postgres', "SELECT worker IN (SELECT 'executor ' || unnest(ARRAY[$old])) FROM gtf_get_task('$note')"),
+	't', 'and an executor has stayed');
+$gate->quit;
+$inline->query_until(qr/ended/, '');
+$inline->quit;
+$node->safe_psql('postgres', q{SELECT gtf_set_pool(), gtf_set_limit('task_type', 'hold', -1)});
+
 $node->stop;
 done_testing();
