@@ -411,6 +411,8 @@ count_all(Dispatcher *d)
 	OwnerQueue **owners;
 	int			n;
 	GtfSlotInfo slot;
+	List	   *gone = NIL;
+	ListCell   *lc;
 
 	hash_seq_init(&status, limits);
 	while ((limit = hash_seq_search(&status)) != NULL)
@@ -466,10 +468,17 @@ count_all(Dispatcher *d)
 		{
 			if (limit->gone_since == 0)
 				limit->gone_since = d->now;
-			(void) gtf_dispatcher_try(d, GTF_TROUBLE_LIMIT, &limit->handed,
-									  gone_step, limit);
+			gone = lappend(gone, limit);
 		}
 	}
+	/* not in the loop: a transaction's end is the end of such scans */
+	foreach(lc, gone)
+	{
+		limit = lfirst(lc);
+		(void) gtf_dispatcher_try(d, GTF_TROUBLE_LIMIT, &limit->handed,
+								  gone_step, limit);
+	}
+	list_free(gone);
 }
 
 /* How many more may be handed out now? */

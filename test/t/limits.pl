@@ -154,6 +154,7 @@ $node->safe_psql(
 	SELECT gtf_set_limit('task_type', 'hold', -1);
 	TRUNCATE gtf.tasks, gtf.outcomes;
 	SELECT gtf_set_limit('task_type', 'note', rate => '20/s')});
+my $offset = log_offset($node);
 $node->safe_psql('postgres',
 	q{SELECT count(gtf_submit('note', '{"n": 1}', queue => 'q' || n % 3)) FROM generate_series(1, 20) n},
 	extra_params => [ '-U', $_ ])
@@ -165,6 +166,7 @@ my $too_early = q{SELECT count(*), count(*) FILTER (WHERE started_at - before < 
 	FROM (SELECT started_at, lag(started_at) OVER (ORDER BY started_at) AS before
 		FROM gtf.task_info WHERE task_type = 'note' AND started_at IS NOT NULL) AS _};
 is($node->safe_psql('postgres', $too_early), '40|0', 'a rate: no start comes too early');
+unlike(slurp_file($node->logfile, $offset), qr/(WARNING|ERROR): /, 'and nothing else goes wrong');
 $node->safe_psql('postgres', 'TRUNCATE gtf.tasks, gtf.outcomes');
 $node->safe_psql('postgres', q{SELECT count(gtf_submit('note', '{"n": 1}')) FROM generate_series(1, 40) n});
 until_true($node, q{SELECT count(*) > 5 FROM gtf.outcomes});
