@@ -218,7 +218,7 @@ apply(List *rows)
 	HASH_SEQ_STATUS status;
 	Limit	   *limit;
 	int			min_executors = 0;
-	bool		changed = false;
+	static bool changed = false;	/* until it has been acted upon */
 
 	hash_seq_init(&status, limits);
 	while ((limit = hash_seq_search(&status)) != NULL)
@@ -270,6 +270,7 @@ apply(List *rows)
 		gtf_queue_heap_done(&limit->parked);
 		(void) hash_search(limits, &limit->key, HASH_REMOVE, NULL);
 	}
+	changed = false;
 }
 
 /* ---- the limits of a task ---- */

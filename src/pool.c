@@ -130,10 +130,11 @@ fill_lane(Dispatcher *d, OwnerQueue *queue)
 		}
 		if (gtf_id_equal(&back.id, &ref.id))
 			break;				/* full of earlier ones */
+		/* what may raise comes when all are in their places */
 		gtf_queue_pop(queue);
+		gtf_queue_push(queue, &back);
 		gtf_limits_handed(&ref);
 		gtf_limits_returned(&back);
-		gtf_queue_push(queue, &back);
 	}
 	if (gtf_lane_set_more(queue->lane, queue->ready.count > 0))
 		gtf_dispatcher_look_at(d, d->now);
@@ -180,10 +181,9 @@ gtf_pool_recall(void)
 			gtf_queue_reserve(owners[i], gtf_lane_count(owners[i]->lane));
 			taken = gtf_lane_take_all(owners[i]->lane, refs);
 			for (int r = 0; r < taken; r++)
-			{
 				gtf_queue_return(&refs[r], now);
+			for (int r = 0; r < taken; r++)
 				gtf_limits_returned(&refs[r]);
-			}
 		}
 	}
 	pfree(refs);
