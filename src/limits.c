@@ -98,7 +98,8 @@ static MemoryContext round_context;
 static GtfTaskRef *lane_refs;
 static int	num_lane_refs;
 static int	max_lane_refs;
-static bool unflagged;			/* do tasks run that do not tell when they end? */
+static bool unflagged;			/* do limited tasks run that do not tell when
+								 * they end? */
 static int	num_parked;
 
 static void
@@ -354,6 +355,7 @@ count(const GtfTaskRef *ref, TimestampTz started_at)
 	Limit	   *found[MAX_PER_TASK];
 	int			n = limits_of(ref, found);
 
+	unflagged |= n > 0 && (ref->flags & GTF_REF_LIMITED) == 0;
 	for (int i = 0; i < n; i++)
 	{
 		Limit	   *limit = found[i];
@@ -449,7 +451,6 @@ count_all(Dispatcher *d)
 			slot.is_inline)
 			continue;
 		count(&slot.ref, slot.started_at);
-		unflagged |= (slot.ref.flags & GTF_REF_LIMITED) == 0;
 		/* taken from the lane meanwhile: it counts once */
 		for (int r = 0; r < num_lane_refs; r++)
 		{
