@@ -440,7 +440,7 @@ AS 'MODULE_PATHNAME', 'gtf_run_hook';
 
 -- Restricted, lest parallel workers sort all tasks for the first page of a
 -- list while the table has no statistics.
-CREATE FUNCTION gtf._visible(id uuid, scope "char", owner oid, app_user text)
+CREATE FUNCTION gtf._visible(id uuid, home int, scope "char", owner oid, app_user text)
 RETURNS boolean LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'gtf_visible';
 
@@ -582,7 +582,7 @@ FROM gtf.tasks t
 					CASE WHEN gtf._is_subscribed(t.id, t.scope, t.owner, t.app_user) THEN 'unsubscribe' END
 				WHEN s.status <> 'in_progress' OR s.is_abortable THEN 'abort'
 			END AS cancel_action) d
-WHERE gtf._visible(t.id, t.scope, t.owner, t.app_user)
+WHERE gtf._visible(t.id, t.home, t.scope, t.owner, t.app_user)
 ORDER BY t.id DESC;
 
 CREATE VIEW gtf.task_attempts WITH (security_barrier) AS
@@ -600,7 +600,7 @@ FROM gtf.outcomes o
 WHERE o.status <> 's'
 	-- what was cancelled or refused before it started was no attempt
 	AND (o.started_at IS NOT NULL OR o.status = 'l')
-	AND gtf._visible(t.id, t.scope, t.owner, t.app_user);
+	AND gtf._visible(t.id, t.home, t.scope, t.owner, t.app_user);
 
 CREATE VIEW gtf.task_subscribers_info WITH (security_barrier) AS
 SELECT
@@ -611,7 +611,7 @@ SELECT
 FROM gtf.tasks t
 	LEFT JOIN gtf.task_subscribers s ON t.scope = 's' AND s.task_id = t.id
 WHERE (t.scope <> 's' OR s.task_id IS NOT NULL)
-	AND gtf._visible(t.id, t.scope, t.owner, t.app_user);
+	AND gtf._visible(t.id, t.home, t.scope, t.owner, t.app_user);
 
 CREATE VIEW gtf.task_types AS
 SELECT
@@ -826,7 +826,7 @@ FROM gtf.tasks t
 					ELSE 'retried' END, 3)) s(type, step)
 		WHERE CASE WHEN s.step = 3 THEN a.ended_at IS NOT NULL ELSE a.started_at IS NOT NULL END) e
 WHERE coalesce(current_setting('gtf.event_log', true)::boolean, false)
-	AND gtf._visible(t.id, t.scope, t.owner, t.app_user);
+	AND gtf._visible(t.id, t.home, t.scope, t.owner, t.app_user);
 
 CREATE FUNCTION gtf._stats(OUT name text, OUT le text, OUT value numeric)
 RETURNS SETOF record LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 30

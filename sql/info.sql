@@ -127,6 +127,7 @@ SELECT gtf_submit('add', '{"a": 1}', task_name => 'joe''s', delay => '1 hour') A
 RESET gtf.app_user;
 RESET ROLE;
 SELECT gtf_submit('add', '{"a": 1}', task_name => 'super''s', delay => '1 hour') AS supers \gset
+SELECT home FROM gtf.tasks LIMIT 1 \gset
 -- made by hand what cannot be submitted yet
 INSERT INTO gtf.tasks (id, created_at, owner, type_version, priority, home, run_at, timeout, scope, app_user, task_name, args)
   SELECT '01900000-0000-7000-8000-000000000001', now(), 'regress_gtf_alice'::regrole, 1, 0, home, now() + '1 hour', '90 s',
@@ -158,9 +159,9 @@ SELECT gtf_status(:'running'), gtf_status(:'supers'), gtf_status('01900000-0000-
 SELECT count(*) FROM gtf_get_task(:'running');
 SELECT count(*) FROM gtf_result(:'running');
 SELECT s IS NULL AS nothing FROM gtf._current_state(:'running') s;
-SELECT gtf._visible(:'running', 'p', 'regress_gtf_alice'::regrole, '') AS of_alice, gtf._visible(:'running', 'p', 'regress_gtf_bob'::regrole, '') AS of_bob,
-       gtf._visible(:'running', 'p', 'regress_gtf_bob'::regrole, 'x') AS of_x, gtf._visible(:'running', 'y', 'regress_gtf_bob'::regrole, '') AS system,
-       gtf._visible(:'running', 's', 'regress_gtf_bob'::regrole, '') AS shared, gtf._subscriber_count(:'running', 's') AS subscribers;
+SELECT gtf._visible(:'running', :home, 'p', 'regress_gtf_alice'::regrole, '') AS of_alice, gtf._visible(:'running', :home, 'p', 'regress_gtf_bob'::regrole, '') AS of_bob,
+       gtf._visible(:'running', :home, 'p', 'regress_gtf_bob'::regrole, 'x') AS of_x, gtf._visible(:'running', :home, 'y', 'regress_gtf_bob'::regrole, '') AS system,
+       gtf._visible(:'running', :home, 's', 'regress_gtf_bob'::regrole, '') AS shared, gtf._subscriber_count(:'running', 's') AS subscribers;
 SELECT * FROM gtf._running();
 SELECT * FROM gtf.tasks;
 SELECT * FROM gtf.outcomes;

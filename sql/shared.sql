@@ -166,6 +166,7 @@ COMMIT;
 -- The table of cancels: scope, subscribers, caller, force.
 -- ---------------------------------------------------------------------------
 RESET ROLE;
+SELECT home FROM gtf.tasks LIMIT 1 \gset
 -- two or more: a subscriber
 SET ROLE regress_gtf_bob;
 SELECT gtf_cancel(:'k');
@@ -190,7 +191,7 @@ SELECT gtf_cancel(:'h');
 SELECT count(*) FROM gtf.task_info WHERE id = :'h';
 SELECT gtf_status(:'h'), (SELECT count(*) FROM gtf_get_task(:'h')) AS got, (SELECT count(*) FROM gtf_result(:'h')) AS result,
   (SELECT count(*) FROM gtf_subscribers(:'h')) AS subscribers, gtf._current_state(:'h') IS NULL AS nothing, gtf._subscriber_count(:'h', 's') AS n,
-  gtf._visible(:'h', 's', 'regress_gtf_alice'::regrole, '') AS visible;
+  gtf._visible(:'h', :home, 's', 'regress_gtf_alice'::regrole, '') AS visible;
 SELECT fails(format('SELECT gtf_cancel(%L)', :'h'));
 SELECT gtf_submit('hold', '{"key": 1}', 'h') = :'h' AS joined_again;
 -- an administrator who is not subscribed

@@ -398,13 +398,17 @@ gtf_current_state(PG_FUNCTION_ARGS)
 
 /* ---- who sees what, for the views ---- */
 
-/* gtf._visible(id uuid, scope "char", owner oid, app_user text) RETURNS boolean */
+/*
+ * gtf._visible(id uuid, home int, scope "char", owner oid, app_user text)
+ * RETURNS boolean
+ */
 Datum
 gtf_visible(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(gtf_may_see(PG_GETARG_UUID_P(0), PG_GETARG_CHAR(1),
-							   PG_GETARG_OID(2),
-							   text_to_cstring(PG_GETARG_TEXT_PP(3))));
+	PG_RETURN_BOOL(gtf_may_see(PG_GETARG_UUID_P(0),
+							   !gtf_store_is_own_home(PG_GETARG_INT32(1)),
+							   PG_GETARG_CHAR(2), PG_GETARG_OID(3),
+							   text_to_cstring(PG_GETARG_TEXT_PP(4))));
 }
 
 /* gtf._is_subscribed(id uuid, scope "char", owner oid, app_user text) RETURNS boolean */

@@ -78,6 +78,12 @@ own_home(void)
 	return gtf_store_home(GetSystemIdentifier(), MyDatabaseId);
 }
 
+bool
+gtf_store_is_own_home(int32 home)
+{
+	return home == own_home();
+}
+
 GtfInstalled
 gtf_store_installed(char **version)
 {

@@ -316,6 +316,38 @@ adopt_types(void)
 	CacheInvalidateRelcacheByRelid(gtf_store_relid("task_type_versions"));
 }
 
+/*
+ * Who makes a task run in a copy has perhaps prepared the copy for it: a
+ * database's owner has its schema public.  A superuser decides for himself.
+ */
+static void
+check_superusers(const List *mappings)
+{
+	ListCell   *lc;
+
+	foreach(lc, mappings)
+	{
+		Mapping    *mapping = lfirst(lc);
+		Oid			argtypes[] = {INT4OID, OIDOID};
+		Datum		args[] = {Int32GetDatum(mapping->home),
+		ObjectIdGetDatum(mapping->from)};
+
+		if (!superuser_arg(mapping->to))
+			continue;
+		if (names_of("SELECT t.id FROM gtf.tasks t WHERE t.home = $1 AND t.owner = $2"
+					 " AND NOT EXISTS (SELECT FROM gtf.outcomes o"
+					 "  WHERE o.task_id = t.id AND o.status IN ('s', 'f', 'a', 't'))"
+					 " LIMIT 1",
+					 2, argtypes, args) != NIL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("only a superuser can adopt tasks of superusers"),
+					 errdetail("Tasks of role \"%s\" have not ended.",
+							   GetUserNameFromId(mapping->to, false)),
+					 errhint("Have a superuser call gtf_adopt().")));
+	}
+}
+
 pg_uuid_t *
 gtf_roles_adopt(int *num_keyed)
 {
@@ -330,6 +362,8 @@ gtf_roles_adopt(int *num_keyed)
 	pg_uuid_t  *keyed;
 	ListCell   *lc;
 
+	if (!superuser())
+		check_superusers(mappings);
 	adopt_types();
 	*num_keyed = 0;
 	foreach(lc, mappings)

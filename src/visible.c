@@ -10,7 +10,8 @@
  * administrators who are not superusers, because such a task has more
  * privileges than they have.  A shared task of a superuser is nevertheless
  * visible to who has joined it: the type allows that.  In a copy that is not
- * adopted, tasks are visible to administrators only.
+ * adopted, tasks are visible to administrators only, and so are rows from
+ * elsewhere while nothing says yet that this is a copy.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,13 +46,14 @@ gtf_may_administer(Oid owner)
 }
 
 bool
-gtf_may_see(const pg_uuid_t *id, char scope, Oid owner, const char *app_user)
+gtf_may_see(const pg_uuid_t *id, bool foreign, char scope, Oid owner,
+			const char *app_user)
 {
 	/* cheapest test first: this runs once per row of the views */
 	if (superuser())
 		return true;
 	/* the OIDs are those of another server until gtf_adopt() */
-	if (gtf_store_is_copy())
+	if (foreign || gtf_store_is_copy())
 		return gtf_is_admin(GetUserId());
 	if (scope == GTF_SCOPE_PRIVATE && is_principal(owner, app_user))
 		return true;
@@ -66,10 +68,8 @@ gtf_visible_task(const pg_uuid_t *id)
 {
 	GtfTask    *task = gtf_store_task_head(id);
 
-	/* a restore is going on */
-	if (task && task->foreign && !gtf_is_admin(GetUserId()))
-		return NULL;
-	if (task && !gtf_may_see(id, task->scope, task->owner, task->app_user))
+	if (task && !gtf_may_see(id, task->foreign, task->scope, task->owner,
+							 task->app_user))
 		return NULL;
 	return task;
 }

@@ -20,9 +20,12 @@
 extern bool gtf_is_subscribed(const pg_uuid_t *id, char scope, Oid owner,
 							  const char *app_user);
 
-/* May the caller see the task, of this principal and scope? */
-extern bool gtf_may_see(const pg_uuid_t *id, char scope, Oid owner,
-						const char *app_user);
+/*
+ * May the caller see the task, of this principal and scope?  A foreign one is
+ * a copy that gtf_adopt() has not made ours.
+ */
+extern bool gtf_may_see(const pg_uuid_t *id, bool foreign, char scope,
+						Oid owner, const char *app_user);
 
 /*
  * Is the caller an administrator for tasks of this owner?  Those of superusers
