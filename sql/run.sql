@@ -273,6 +273,7 @@ CALL gtf_run('add', '{"a": "one"}');
 CALL gtf_run('add');
 CALL gtf_run('add', '{"a": 1}', task_key => '');
 CALL gtf_run('add', '{"a": 1}', timeout => '-1 s');
+CALL gtf_run('add', '{"a": 1}', timeout => '178000000 years');
 CALL gtf_run('add', '{"a": 1}', scope => 'public');
 BEGIN READ ONLY;
 CALL gtf_run('add', '{"a": 1}');

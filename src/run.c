@@ -69,6 +69,8 @@ typedef struct Call
 	GtfAttempt	run;
 	int			slot;			/* -1 = none */
 	bool		pushed;			/* the task is the current one */
+	TimestampTz timeout_at;		/* 0 = never */
+	TimestampTz hard_timeout_at;
 
 	/* of the body */
 	Jsonb	   *result;
@@ -296,6 +298,7 @@ begin_task(Call *call)
 {
 	static bool registered = false;
 	GtfAttempt *run = &call->run;
+	const Interval *timeout;
 
 	if (!registered)
 	{
@@ -313,6 +316,12 @@ begin_task(Call *call)
 	run->ref.type_version = call->task.type_version;
 	run->ref.tid = call->task.tid;
 	run->ref.attempt = 1;
+	run->started_at = GetCurrentTimestamp();
+	/* one that is out of range raises before others know of the task */
+	timeout = run->task->timeout ? run->task->timeout : run->type->timeout;
+	call->timeout_at = gtf_attempt_deadline(timeout, run->started_at);
+	call->hard_timeout_at = gtf_attempt_deadline(run->type->hard_timeout,
+												 run->started_at);
 
 	/* for the slot, and for who settles what is lost */
 	if (gtf_db_find(MyDatabaseId) < 0)
@@ -333,7 +342,6 @@ begin_task(Call *call)
 	call->slot = gtf_my_slot;
 	gtf_attempt_has_slot(gtf_my_slot);
 	gtf_executor_set_task(run->task, run->type, 1);
-	run->started_at = GetCurrentTimestamp();
 
 	/* from now on a cancel is one of the task, and counts for its body */
 	HOLD_CANCEL_INTERRUPTS();
@@ -356,15 +364,11 @@ static void
 run_task(Call *call)
 {
 	GtfAttempt *run = &call->run;
-	const Interval *timeout = run->task->timeout ? run->task->timeout :
-		run->type->timeout;
 
 	gtf_attempt_body_begins();
 	if (!gtf_slot_body_starts(run->started_at, run->has_live,
 							  gtf_attempt_mode(run->type),
-							  gtf_attempt_deadline(timeout, run->started_at),
-							  gtf_attempt_deadline(run->type->hard_timeout,
-												   run->started_at)))
+							  call->timeout_at, call->hard_timeout_at))
 	{
 		PushActiveSnapshot(GetTransactionSnapshot());
 		gtf_attempt_write_not_started(run, &call->outcome);
@@ -374,7 +378,7 @@ run_task(Call *call)
 			gtf_procedure_commit();
 		return;
 	}
-	if (timeout || run->type->hard_timeout)
+	if (call->timeout_at != 0 || call->hard_timeout_at != 0)
 		gtf_dispatcher_wake(gtf_db_find(MyDatabaseId));
 	run->phase = GTF_PHASE_BODY;
 	gtf_count(MyDatabaseId, GTF_COUNT_SUBMITTED, 1);
