@@ -121,7 +121,10 @@ run_portal(const char *source, CommandTag tag, List *plans,
 	}
 	PG_CATCH();
 	{
-		/* the end of the transaction would drop it, but a hook may have ended that */
+		/*
+		 * the end of the transaction would drop it, but a hook may have ended
+		 * that
+		 */
 		if (!IsTransactionState())
 			PortalDrop(portal, false);
 		PG_RE_THROW();

@@ -429,8 +429,10 @@ count_all(Dispatcher *d)
 	owners = gtf_queue_owners(&n);
 	for (int i = 0; i < n; i++)
 	{
-		/* under its lock even if it is empty: a task that leaves it is in a
-		 * slot when the lock is released */
+		/*
+		 * under its lock even if it is empty: a task that leaves it is in a
+		 * slot when the lock is released
+		 */
 		if (owners[i]->lane < 0)
 			continue;
 		if (num_lane_refs + GTF_LANE_SIZE > max_lane_refs)

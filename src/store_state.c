@@ -396,6 +396,7 @@ gtf_store_state_get(GtfDbState *state)
 {
 	Relation	rel = table_open(gtf_store_relid("state"), AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
 	/* gtf_wait must not get a snapshot of the transaction, which may last */
 	Snapshot	snapshot = RegisterSnapshot(GetCatalogSnapshot(InvalidOid));
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
