@@ -84,6 +84,14 @@ gtf_retry(PG_FUNCTION_ARGS)
 	task = gtf_visible_task(id);
 	if (task == NULL)
 		gtf_error_no_task(id);
+
+	/* gtf_adopt() has to know what it makes run */
+	if (task->foreign)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("task \"%s\" cannot be retried in a copy of a database",
+						gtf_id_text(id)),
+				 errhint("Have an administrator call gtf_adopt() first.")));
 	last = gtf_store_outcome_head(id, NULL);
 	if (last == NULL || !gtf_status_is_final(last->status))
 		ereport(ERROR,

@@ -39,6 +39,9 @@ is($node->safe_psql('mine', 'SELECT count(*) FROM gtf.tasks WHERE home IN (SELEC
 
 # what has ended is no danger
 $node->safe_psql('mine', "SELECT gtf_cancel('$of_superuser'::uuid)");
+# (nor is it made one while it is adopted)
+is($node->psql('mine', "SELECT gtf_retry('$of_superuser')", @eve, stderr => \$err), 3, 'it is not retried before');
+like($err, qr/cannot be retried in a copy of a database/, 'for a reason');
 is($node->psql('mine', 'SELECT gtf_adopt()', @eve, stderr => \$err), 0, 'she can adopt the rest');
 my $own = submit($node, q{'note'}, db => 'mine', user => 'eve');
 is(outcome($node, $own, db => 'mine'), 'success|1', 'and her tasks run');
