@@ -42,4 +42,5 @@ SELECT gtf_cancel(:'running');
 CALL gtf_wait(:'running');
 RESET ROLE;
 DROP EXTENSION gtf CASCADE;
+DROP FUNCTION boom, show;
 DROP ROLE regress_gtf_a_name_that_is_rather_long_for_a_role;
