@@ -11,7 +11,8 @@
 VERSION=15
 
 need_server $VERSION
-need_packages postgresql-$VERSION-cron || say 'no pg_cron: its test will be skipped'
+need_packages postgresql-$VERSION-cron python3-psycopg2 ||
+    say 'tests with pg_cron or psycopg2 will be skipped if that is missing'
 make_work
 copy_tree "$WORK/src"
 run_suites "$WORK/src" $VERSION

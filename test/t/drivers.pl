@@ -8,8 +8,10 @@ use GtfTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+# Debian's, if there is another one
+my ($python) = grep { system("$_ -c 'import psycopg2' >/dev/null 2>&1") == 0 } 'python3', '/usr/bin/python3';
 plan skip_all => 'python3 with psycopg2 (python3-psycopg2) is not installed'
-  if system('python3 -c "import psycopg2" >/dev/null 2>&1') != 0;
+  if !defined $python;
 
 my $node = gtf_node('main');
 
@@ -53,7 +55,7 @@ call("CALL gtf_run('add', %s)", '{"a": 3}')
 call("CALL gtf_run('steps')")
 count()
 PYTHON
-my ($out, $err) = run_command([ 'python3', $script, $node->connstr('postgres') ]);
+my ($out, $err) = run_command([ $python, $script, $node->connstr('postgres') ]);
 is( $out,
 	join("\n", 'success 2', '0 tasks', 'success 3', '1 tasks', '25001', 'success 4', 'success None', '3 tasks'),
 	'psycopg2, first with transactions of its own, then with autocommit');
