@@ -93,6 +93,16 @@ need_packages() {
         install --no-install-recommends "${missing[@]}" >/dev/null </dev/null
 }
 
+# A program of a package that shall not be installed, for that would start it.
+unpack_package() { # PACKAGE DEST
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    as_account sh -ec '
+        mkdir -p "$2"
+        cd "$2"
+        apt-get -q download "$1" >/dev/null
+        dpkg -x "$1"_*.deb .' sh "$1" "$2" 2>/dev/null
+}
+
 need_server() { # VERSION
     need_packages gcc make libc6-dev binutils perl git "postgresql-$1" \
         "postgresql-client-$1" "postgresql-server-dev-$1" libipc-run-perl

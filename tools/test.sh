@@ -14,6 +14,9 @@ need_server $VERSION
 need_packages postgresql-$VERSION-cron python3-psycopg2 ||
     say 'tests with pg_cron or psycopg2 will be skipped if that is missing'
 make_work
+unpack_package prometheus-postgres-exporter "$WORK/exporter" ||
+    say 'no exporter for Prometheus: a part of its test will be skipped'
 copy_tree "$WORK/src"
-run_suites "$WORK/src" $VERSION
+GTF_ENV="GTF_EXPORTER=$WORK/exporter/usr/bin/prometheus-postgres-exporter" \
+    run_suites "$WORK/src" $VERSION
 print_totals
