@@ -48,6 +48,8 @@ SELECT gtf_set_limit('queue', 'limits_a', -2);
 SELECT gtf_set_limit('color', 'red', 1);
 SELECT gtf_set_limit('task_type', 'no_such_type', 1);
 SELECT gtf_set_limit('owner', 'regress_no_such_role', 1);
+-- but to take one away from what is gone
+SELECT gtf_set_limit('task_type', 'no_such_type', -1), gtf_set_limit('owner', 'regress_no_such_role', rate => '0');
 SELECT gtf_set_limit('queue', '', 1);
 SELECT gtf_set_limit(NULL, 'limits_a', 1);
 SELECT gtf_set_limit('queue', NULL, 1);

@@ -63,6 +63,8 @@ gtf_restored(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("gtf._restored() is called by gtf only")));
+	/* also into the database that it was made of: time has passed there */
+	gtf_store_state_restored();
 	if (gtf_shmem_available())
 		gtf_wakeup_restart(MyDatabaseId);
 	/* a null pointer, not a null value, is what a trigger returns */

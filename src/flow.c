@@ -125,20 +125,23 @@ required(FunctionCallInfo fcinfo, int n, const char *what)
 	return value;
 }
 
-/* What is limited must be there: a name with a mistake would limit nothing. */
+/*
+ * What is limited must be there: a name with a mistake would limit nothing.  A
+ * limit can be taken away from what is not there any more.
+ */
 static GtfFlowKind
-check_subject(const char *kind, const char *name)
+check_subject(const char *kind, const char *name, bool removes)
 {
 	if (strcmp(kind, "queue") == 0)
 		return GTF_FLOW_QUEUE;
 	if (strcmp(kind, "task_type") == 0)
 	{
-		(void) gtf_type_lookup(name, false);
+		(void) gtf_type_lookup(name, removes);
 		return GTF_FLOW_TASK_TYPE;
 	}
 	if (strcmp(kind, "owner") == 0)
 	{
-		(void) get_role_oid(name, false);
+		(void) get_role_oid(name, removes);
 		return GTF_FLOW_OWNER;
 	}
 	ereport(ERROR,
@@ -185,7 +188,9 @@ gtf_set_limit(PG_FUNCTION_ARGS)
 					 errmsg("invalid rate \"%s\"", change.rate),
 					 errhint("Rates are written as 10/s, 100/m, 5/h or 0.5/d; 0 is no limit.")));
 	}
-	change.kind = check_subject(kind, change.name);
+	change.kind = check_subject(kind, change.name,
+								(set_max || set_rate) &&
+								change.max_running == 0 && change.rate == NULL);
 	if (set_max || set_rate)
 		put(&change, set_max, set_rate, false);
 	PG_RETURN_VOID();

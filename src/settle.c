@@ -400,6 +400,7 @@ resolve_request(const GtfRequest *request)
 {
 	GtfSlotInfo slot;
 	GtfOutcome *last;
+	GtfTask    *task;
 	bool		ended = false;
 	bool		gone = false;
 	GtfStatus	status = GTF_ABORTED;
@@ -427,14 +428,20 @@ resolve_request(const GtfRequest *request)
 	gtf_db_cancel_end(MyDatabaseId);
 	gtf_tx_begin();
 	last = gtf_store_outcome_head(&request->task_id, NULL);
-	if ((last && gtf_status_is_final(last->status)) ||
-		gtf_store_task_head(&request->task_id) == NULL)
+	task = gtf_store_task_head(&request->task_id);
+	if (last && gtf_status_is_final(last->status))
 	{
 		gone = gtf_store_request_delete(&request->task_id);
 		/* by a transaction that was prepared, which could tell nobody */
 		ended = gone && last && request->cause == GTF_CAUSE_ENDED;
 		if (ended)
 			status = last->status;
+	}
+	else if (task == NULL || task->foreign)
+	{
+		/* a restore is going on, which brings the task later */
+		(void) gtf_tx_commit(false);
+		return true;
 	}
 	else
 		ended = gtf_finish_cancelled(&request->task_id,
@@ -532,14 +539,13 @@ live_step(void *arg)
 		return;
 	}
 	task = gtf_store_task_head(&ref.id);
-	if (task && task->foreign)
+	if (task == NULL || task->foreign)
 	{
-		/* a restore is going on */
+		/* a restore is going on, which brings the task later */
 		(void) gtf_tx_commit(false);
 		return;
 	}
-	if (task == NULL ||
-		gtf_store_outcome_probe(&ref.id, live.attempt, &xid) == GTF_PROBE_EXISTS)
+	if (gtf_store_outcome_probe(&ref.id, live.attempt, &xid) == GTF_PROBE_EXISTS)
 	{
 		/* if it is still that attempt */
 		gtf_store_live_delete_attempt(&ref.id, live.attempt);

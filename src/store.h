@@ -336,6 +336,12 @@ extern void gtf_store_roles_refresh(void);
 /* The name of a role that does not exist (any more), or its OID. */
 extern char *gtf_store_role_name(Oid role);
 
+/*
+ * A dump was restored: what is in the tables is a copy, even if it was made
+ * here, until somebody adopts it.
+ */
+extern void gtf_store_state_restored(void);
+
 /* Remember a start after a crash. */
 extern void gtf_store_state_started(TimestampTz suspect_before);
 

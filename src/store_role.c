@@ -164,20 +164,26 @@ gtf_store_roles_refresh(void)
 	Oid			argtype = INT4OID;
 	Datum		home = Int32GetDatum(own_home());
 
+	/*
+	 * Those of types only if both are known to belong together here: a restore
+	 * may have brought a type, and not yet what says that it did.
+	 */
+	(void) change("UPDATE gtf.task_type_versions v SET handler_owner_name = a.rolname"
+				  " FROM pg_roles a, gtf.roles r WHERE a.oid = v.handler_owner"
+				  " AND v.handler_owner_name <> a.rolname AND r.home = $1"
+				  " AND r.role = v.handler_owner AND r.name = v.handler_owner_name",
+				  1, &argtype, &home);
+	(void) change("UPDATE gtf.task_type_versions v SET registered_by_name = a.rolname"
+				  " FROM pg_roles a, gtf.roles r WHERE a.oid = v.registered_by"
+				  " AND v.registered_by_name <> a.rolname AND r.home = $1"
+				  " AND r.role = v.registered_by AND r.name = v.registered_by_name",
+				  1, &argtype, &home);
 	(void) change("UPDATE gtf.roles r SET name = a.rolname FROM pg_roles a"
 				  " WHERE r.home = $1 AND a.oid = r.role AND r.name <> a.rolname",
 				  1, &argtype, &home);
 	(void) change("DELETE FROM gtf.roles r USING gtf.roles o WHERE r.home = $1"
 				  " AND o.home = r.home AND o.role = r.role AND o.ctid < r.ctid",
 				  1, &argtype, &home);
-	(void) change("UPDATE gtf.task_type_versions v SET handler_owner_name = a.rolname"
-				  " FROM pg_roles a WHERE a.oid = v.handler_owner"
-				  " AND v.handler_owner_name <> a.rolname",
-				  0, NULL, NULL);
-	(void) change("UPDATE gtf.task_type_versions v SET registered_by_name = a.rolname"
-				  " FROM pg_roles a WHERE a.oid = v.registered_by"
-				  " AND v.registered_by_name <> a.rolname",
-				  0, NULL, NULL);
 }
 
 /* ---- gtf_adopt() ---- */

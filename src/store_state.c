@@ -501,6 +501,20 @@ gtf_store_state_adopt(int *num_keyed)
 }
 
 void
+gtf_store_state_restored(void)
+{
+	StoreWriter writer;
+
+	gtf_writer_open(&writer, "state");
+	writer.slot->tts_values[STATE_SYSTEM_IDENTIFIER - 1] = Int64GetDatum(0);
+	writer.slot->tts_isnull[STATE_SYSTEM_IDENTIFIER - 1] = false;
+	writer.slot->tts_values[STATE_DATABASE - 1] = ObjectIdGetDatum(InvalidOid);
+	writer.slot->tts_isnull[STATE_DATABASE - 1] = false;
+	gtf_writer_put(&writer);
+	gtf_writer_close(&writer);
+}
+
+void
 gtf_store_state_started(TimestampTz suspect_before)
 {
 	StoreWriter writer;

@@ -196,6 +196,9 @@ gtf_store_type_put(struct GtfType *type)
 	PUT(ObjectIdGetDatum(type->registered_by));
 	Assert(n == lengthof(argtypes));
 
+	gtf_roles_note(type->registered_by);
+	if (OidIsValid(type->handler_owner))
+		gtf_roles_note(type->handler_owner);
 	gtf_spi_begin(&spi);
 	if (SPI_execute_with_args("INSERT INTO gtf.task_type_versions"
 							  " (task_type, kind, handler, handler_owner, hook,"

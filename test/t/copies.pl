@@ -188,6 +188,23 @@ for my $case ([ 'custom', 'custom', '-j2' ], [ 'plain', 'plain' ], [ 'parts', 'd
 	$to->safe_psql('postgres', "DROP DATABASE $db");
 	$to->safe_psql('postgres', 'DROP ROLE carol');
 }
+
+# ---- over the very database that the dump was made of: time has passed there
+
+$to->safe_psql('postgres', 'CREATE DATABASE again');
+$to->safe_psql('again', 'CREATE EXTENSION gtf');
+create_bodies($to, 'again');
+my $once = submit($to, q{'note', '{"n": 1}', delay => '1 s'}, db => 'again');
+$to->command_ok([ 'pg_dump', '-Fc', '-f', "$dir/again", '-d', $to->connstr('again') ], 'dump of again');
+is(ended($to, $once, db => 'again'), 'success', 'it runs');
+$offset = log_offset($to);
+restore('again', 'again', '--clean', '--if-exists');
+ok(until_log($to, qr/gtf does not run tasks in database "again": its tables are a copy/, $offset),
+	'restored over the same database: a copy');
+is($to->safe_psql('again', 'SELECT count(*) FROM effects'), '0', 'nothing has run');
+$to->safe_psql('again', 'SELECT gtf_adopt()');
+is(ended($to, $once, db => 'again'), 'success', 'until it is adopted');
+
 $to->stop;
 $from->stop;
 done_testing();
