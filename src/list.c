@@ -350,8 +350,7 @@ gtf_iter_tasks(PG_FUNCTION_ARGS)
 	page.store = CreateDestReceiver(DestTuplestore);
 	SetTuplestoreDestReceiverParams(page.store, rsinfo->setResult,
 									rsinfo->econtext->ecxt_per_query_memory,
-									true, rsinfo->setDesc,
-									gettext_noop("gtf.task_info has changed"));
+									true, NULL, NULL);
 
 	list = gtf_store_list_begin(&wanted);
 	if (key == GTF_SORT_CREATED)
