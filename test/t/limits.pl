@@ -159,8 +159,7 @@ $node->safe_psql('postgres',
 	q{SELECT count(gtf_submit('note', '{"n": 1}', queue => 'q' || n % 3)) FROM generate_series(1, 20) n},
 	extra_params => [ '-U', $_ ])
   for qw(one two);
-my $cancelled = submit($node, q{'note', '{"n": 1}', priority => 5, delay => '0.2 s'});
-$node->safe_psql('postgres', "SELECT gtf_cancel('$cancelled')");
+$node->safe_psql('postgres', q{SELECT gtf_cancel(gtf_submit('note', '{"n": 1}', priority => 5))});
 none_active();
 my $too_early = q{SELECT count(*), count(*) FILTER (WHERE started_at - before < '50 ms')
 	FROM (SELECT started_at, lag(started_at) OVER (ORDER BY started_at) AS before
