@@ -67,14 +67,12 @@ SELECT s.value - b.value BETWEEN 0.1 AND 600 AS sum FROM gtf.stats s JOIN before
 SELECT count(*) FROM gtf.task_events;
 ALTER SYSTEM SET gtf.event_log = on;
 SELECT pg_reload_conf();
--- a session that begins later has it
-DO $$
-BEGIN
-  FOR i IN 1 .. 30000 LOOP
-    EXIT WHEN (SELECT pg_conf_load_time() > max(modification) FROM pg_stat_file('postgresql.auto.conf'));
-    PERFORM pg_sleep(0.01);
-  END LOOP;
-END $$;
+-- sessions read it between two statements
+\set ECHO none
+\o /dev/null
+SELECT $$SELECT pg_sleep(CASE WHEN current_setting('gtf.event_log') = 'on' THEN 0 ELSE 0.05 END)$$ FROM generate_series(1, 1000) \gexec
+\o
+\set ECHO all
 \c -
 SET ROLE regress_gtf_alice;
 CREATE TEMP TABLE names (task_id uuid, task text);
