@@ -16,7 +16,14 @@ need_packages postgresql-$VERSION-cron python3-psycopg2 ||
 make_work
 unpack_package prometheus-postgres-exporter "$WORK/exporter" ||
     say 'no exporter for Prometheus: a part of its test will be skipped'
+for package in pgbouncer libc-ares2 libevent-2.1-7; do
+    unpack_package $package "$WORK/pgbouncer" || say "no $package: its test will be skipped"
+done
 copy_tree "$WORK/src"
-GTF_ENV="GTF_EXPORTER=$WORK/exporter/usr/bin/prometheus-postgres-exporter" \
-    run_suites "$WORK/src" $VERSION
+test_env=(
+    GTF_EXPORTER="$WORK/exporter/usr/bin/prometheus-postgres-exporter"
+    GTF_PGBOUNCER="$WORK/pgbouncer/usr/sbin/pgbouncer"
+    GTF_PGBOUNCER_LIBS="$(echo "$WORK"/pgbouncer/usr/lib/*-linux-gnu*)"
+)
+GTF_ENV="${test_env[*]}" run_suites "$WORK/src" $VERSION
 print_totals
