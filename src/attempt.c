@@ -446,7 +446,6 @@ gtf_attempt_write_not_started(GtfAttempt *run, GtfOutcome *outcome)
 	(void) gtf_finish_aborted(outcome, cause, NULL);
 }
 
-
 bool
 gtf_attempt_write_raised(GtfAttempt *run, ErrorData *edata,
 						 GtfOutcome *outcome)

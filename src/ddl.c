@@ -273,7 +273,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 
 		gtf_id_below(seen, &from);
 		gtf_submitted_scan_from(MyDatabaseId, &from);
-		gtf_requests_changed(MyDatabaseId);
+		gtf_tell(MyDatabaseId, GTF_NEWS_REQUESTS);
 		gtf_waiters_wake_all();
 	}
 }

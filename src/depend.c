@@ -284,11 +284,7 @@ read_item(Item *item)
 	if (task == NULL || (last && gtf_status_is_final(last->status)) ||
 		gtf_slot_find(&ref->id, &slot))
 		return false;
-	ref->tid = task->tid;
-	ref->owner = task->owner;
-	ref->type_version = task->type_version;
-	ref->priority = task->priority;
-	ref->queue = task->queue ? gtf_name_hash(task->queue) : 0;
+	gtf_ref_set_task(ref, task);
 	ref->expires_at = task->expires_at;
 	ref->due = task->run_at != 0 ? task->run_at : task->created_at;
 	ref->attempt = last ? last->attempt + 1 : 1;

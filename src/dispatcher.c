@@ -704,7 +704,7 @@ start_up(void *arg)
 	scan_may_meet = executors_there();
 	gtf_dispatcher_ask_scan(&zero);
 	/* requests from before a crash */
-	gtf_requests_changed(MyDatabaseId);
+	gtf_tell(MyDatabaseId, GTF_NEWS_REQUESTS);
 }
 
 void

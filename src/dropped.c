@@ -171,7 +171,7 @@ unsubscribe_step(void *arg)
 	}
 	(void) gtf_tx_commit(false);
 	if (asked)
-		gtf_requests_changed(MyDatabaseId);
+		gtf_tell(MyDatabaseId, GTF_NEWS_REQUESTS);
 }
 
 /* Forget the keys of the next tasks of the first owner. */
@@ -214,7 +214,7 @@ gtf_settle_dropped(Dispatcher *d)
 	static const pg_uuid_t forgetting = {{1}};
 	static TimestampTz again = 0;
 
-	if (gtf_roles_take(d->db))
+	if (gtf_news_take(d->db, GTF_NEWS_ROLES))
 		changed = true;
 	if (next_found == num_found &&
 		(changed || (more && !left) || (again != 0 && again <= d->now)))

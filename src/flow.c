@@ -372,9 +372,7 @@ count_running(const GtfFlow *flow)
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
 		if (gtf_slot_info(i, &slot) && slot.database == MyDatabaseId &&
-			(slot.state == GTF_SLOT_RUNNING || slot.state == GTF_SLOT_FINISHING ||
-			 slot.state == GTF_SLOT_LOST) &&
-			!slot.is_inline && (slot.ref.flags & GTF_REF_CLEANUP) == 0 &&
+			gtf_slot_has_task(&slot) && !slot.is_inline && (slot.ref.flags & GTF_REF_CLEANUP) == 0 &&
 			is_limited(flow, slot.ref.type_version, NULL, slot.ref.queue,
 					   slot.ref.owner))
 			n++;

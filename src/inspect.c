@@ -575,14 +575,6 @@ slot_state_text(const GtfSlotInfo *slot)
 	return NULL;
 }
 
-static bool
-slot_has_task(const GtfSlotInfo *slot)
-{
-	return slot->state == GTF_SLOT_RUNNING ||
-		slot->state == GTF_SLOT_FINISHING ||
-		slot->state == GTF_SLOT_LOST;
-}
-
 /* A row of gtf.workers; the executor's slot, or NULL. */
 static void
 put_worker(ReturnSetInfo *rsinfo, int pid, const char *kind,
@@ -591,7 +583,7 @@ put_worker(ReturnSetInfo *rsinfo, int pid, const char *kind,
 	Row			row = {0};
 	bool		task;
 
-	task = slot && slot_has_task(slot) && gtf_visible_task(&slot->ref.id);
+	task = slot && gtf_slot_has_task(slot) && gtf_visible_task(&slot->ref.id);
 
 	add_pid(&row, pid);
 	add(&row, slot != NULL, ObjectIdGetDatum(slot ? slot->role : InvalidOid));
@@ -660,7 +652,7 @@ gtf_running(PG_FUNCTION_ARGS)
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
 		if (gtf_slot_info(i, &slot) && slot.database == MyDatabaseId &&
-			slot_has_task(&slot) && slot.body_running)
+			gtf_slot_has_task(&slot) && slot.body_running)
 		{
 			add(&row, true, UUIDPGetDatum(&slot.ref.id));
 			put(rsinfo, &row);

@@ -448,9 +448,7 @@ count_all(Dispatcher *d)
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
 		if (!gtf_slot_info(i, &slot) || slot.database != MyDatabaseId ||
-			(slot.state != GTF_SLOT_RUNNING && slot.state != GTF_SLOT_FINISHING &&
-			 slot.state != GTF_SLOT_LOST) ||
-			slot.is_inline)
+			!gtf_slot_has_task(&slot) || slot.is_inline)
 			continue;
 		count(&slot.ref, slot.started_at);
 		/* taken from the lane meanwhile: it counts once */
@@ -509,7 +507,7 @@ gtf_limits_read(Dispatcher *d)
 
 	round_of = d;
 	round_context = CurrentMemoryContext;
-	if (gtf_flow_take(my_db))
+	if (gtf_news_take(my_db, GTF_NEWS_FLOW))
 		stale = true;
 	if (stale || unapplied)
 	{

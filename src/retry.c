@@ -114,14 +114,9 @@ gtf_retry(PG_FUNCTION_ARGS)
 	live.since = GetCurrentTimestamp();
 	gtf_store_live_put(&live);
 
-	ref.id = *id;
+	gtf_ref_set_task(&ref, task);
 	ref.due = live.since;
-	ref.owner = task->owner;
-	ref.type_version = task->type_version;
-	ref.priority = task->priority;
-	ref.queue = task->queue ? gtf_name_hash(task->queue) : 0;
 	ref.attempt = live.attempt;
-	ref.tid = task->tid;
 	ref.flags = GTF_REF_HAS_LIVE | GTF_REF_RETURNED;
 	if (task->has_prerequisites)
 	{

@@ -487,7 +487,7 @@ gtf_settle_requests(Dispatcher *d)
 	ListCell   *lc;
 	bool		left = false;
 
-	if (!gtf_requests_take(d->db))
+	if (!gtf_news_take(d->db, GTF_NEWS_REQUESTS))
 	{
 		if (look_again == 0)
 			return;
@@ -552,11 +552,7 @@ live_step(void *arg)
 		(void) gtf_tx_commit(false);
 		return;
 	}
-	ref.tid = task->tid;
-	ref.owner = task->owner;
-	ref.type_version = task->type_version;
-	ref.priority = task->priority;
-	ref.queue = task->queue ? gtf_name_hash(task->queue) : 0;
+	gtf_ref_set_task(&ref, task);
 	/* gtf_retry() after the expiry overrides it */
 	if (live.since < task->expires_at)
 		ref.expires_at = task->expires_at;

@@ -315,8 +315,7 @@ db_lock_or_make(Oid database)
 			db->cancelling = 0;
 			/* cancels that were prepared before the server was restarted */
 			db->must_probe = max_prepared_xacts > 0;
-			db->requests_changed = false;
-			db->roles_changed = false;
+			db->news = 0;
 			pg_atomic_write_u64(&db->seen_ticks, 0);
 			pg_atomic_write_u64(&db->flush_requested, 0);
 			pg_atomic_write_u32(&db->waiting_executors, 0);
@@ -700,86 +699,44 @@ gtf_db_probe_reset(int i, uint64 cancels)
 }
 
 void
-gtf_requests_changed(Oid database)
+gtf_tell(Oid database, GtfNews news)
 {
 	Database   *db = db_lock(database);
 
 	if (db == NULL)
 		return;
-	db->requests_changed = true;
+	db->news |= news;
 	LWLockRelease(db->lock);
 	gtf_dispatcher_wake(db - gtf_segment->databases);
 }
 
-bool
-gtf_requests_take(int i)
-{
-	Database   *db = &gtf_segment->databases[i];
-	bool		changed;
-
-	if (!db->requests_changed)
-		return false;
-	LWLockAcquire(db->lock, LW_EXCLUSIVE);
-	changed = db->requests_changed;
-	db->requests_changed = false;
-	LWLockRelease(db->lock);
-	return changed;
-}
-
 void
-gtf_roles_changed(void)
+gtf_tell_all(GtfNews news)
 {
 	for (int i = 0; i < NUM_DATABASES; i++)
 	{
 		Database   *db = &gtf_segment->databases[i];
 
 		LWLockAcquire(db->lock, LW_EXCLUSIVE);
-		db->roles_changed = true;
+		db->news |= news;
 		LWLockRelease(db->lock);
 		gtf_dispatcher_wake(i);
 	}
 }
 
 bool
-gtf_roles_take(int i)
+gtf_news_take(int i, GtfNews news)
 {
 	Database   *db = &gtf_segment->databases[i];
-	bool		changed;
+	bool		told;
 
-	if (!db->roles_changed)
+	if ((db->news & news) == 0)
 		return false;
 	LWLockAcquire(db->lock, LW_EXCLUSIVE);
-	changed = db->roles_changed;
-	db->roles_changed = false;
+	told = (db->news & news) != 0;
+	db->news &= ~news;
 	LWLockRelease(db->lock);
-	return changed;
-}
-
-void
-gtf_flow_changed(Oid database)
-{
-	Database   *db = db_lock(database);
-
-	if (db == NULL)
-		return;
-	db->flow_changed = true;
-	LWLockRelease(db->lock);
-	gtf_dispatcher_wake(db - gtf_segment->databases);
-}
-
-bool
-gtf_flow_take(int i)
-{
-	Database   *db = &gtf_segment->databases[i];
-	bool		changed;
-
-	if (!db->flow_changed)
-		return false;
-	LWLockAcquire(db->lock, LW_EXCLUSIVE);
-	changed = db->flow_changed;
-	db->flow_changed = false;
-	LWLockRelease(db->lock);
-	return changed;
+	return told;
 }
 
 /* ---- submit ring ---- */

@@ -76,6 +76,18 @@ gtf_ref_compare(const GtfTaskRef *a, const GtfTaskRef *b)
 	return gtf_id_compare(&a->id, &b->id);
 }
 
+/* What a reference has of its task, whichever attempt it is for. */
+static inline void
+gtf_ref_set_task(GtfTaskRef *ref, const GtfTask *task)
+{
+	ref->id = task->id;
+	ref->tid = task->tid;
+	ref->owner = task->owner;
+	ref->type_version = task->type_version;
+	ref->priority = task->priority;
+	ref->queue = task->queue ? gtf_name_hash(task->queue) : 0;
+}
+
 /*
  * State of a slot.  Who may leave it for what:
  *
@@ -211,6 +223,15 @@ typedef struct GtfSlotInfo
 	int			start_sqlerrcode;	/* 0 = it said nothing */
 	char		start_error[GTF_START_ERROR_SIZE];
 } GtfSlotInfo;
+
+/* Does it hold a task, or what is left of one? */
+static inline bool
+gtf_slot_has_task(const GtfSlotInfo *slot)
+{
+	return slot->state == GTF_SLOT_RUNNING ||
+		slot->state == GTF_SLOT_FINISHING ||
+		slot->state == GTF_SLOT_LOST;
+}
 
 /* Background workers other than executors. */
 typedef enum GtfWorkerKind
@@ -401,10 +422,6 @@ extern void gtf_db_set_pool(int db, int min, int max);
  */
 extern bool gtf_slot_may_leave(void);
 
-/* Have the dispatcher read gtf.flow anew. */
-extern void gtf_flow_changed(Oid database);
-extern bool gtf_flow_take(int db);
-
 /* The dispatcher has settled the attempt of a lost executor. */
 extern void gtf_slot_free_lost(int slot, uint32 generation);
 
@@ -451,13 +468,20 @@ extern bool gtf_db_must_probe(Oid database);
 extern uint64 gtf_db_cancels(int db);
 extern void gtf_db_probe_reset(int db, uint64 cancels);
 
-/* Have the dispatcher look at the abort requests in the table. */
-extern void gtf_requests_changed(Oid database);
-extern bool gtf_requests_take(int db);
+/*
+ * What a dispatcher is told to look at: the abort requests in the table, roles
+ * that do not exist any more, gtf.flow.
+ */
+typedef enum GtfNews
+{
+	GTF_NEWS_REQUESTS = 1,
+	GTF_NEWS_ROLES = 2,
+	GTF_NEWS_FLOW = 4
+} GtfNews;
 
-/* Have all dispatchers look for roles that do not exist any more. */
-extern void gtf_roles_changed(void);
-extern bool gtf_roles_take(int db);
+extern void gtf_tell(Oid database, GtfNews news);
+extern void gtf_tell_all(GtfNews news); /* of all databases */
+extern bool gtf_news_take(int db, GtfNews news);
 
 /* The database is gone: forget its lost and unattached slots and its lanes. */
 extern void gtf_db_forget(Oid database);

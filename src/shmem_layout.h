@@ -54,9 +54,7 @@ typedef struct Database
 	int			cancelling;		/* transactions that cancel waiting tasks */
 	uint64		cancels;		/* how many have begun or ended */
 	bool		must_probe;
-	bool		requests_changed;
-	bool		roles_changed;
-	bool		flow_changed;
+	uint32		news;			/* GtfNews; may be read without it */
 
 	/*
 	 * When the dispatcher looks at the running tasks again, at the latest; 0

@@ -394,9 +394,7 @@ gtf_slot_find(const pg_uuid_t *id, GtfSlotInfo *info)
 		if (gtf_id_equal(&gtf_segment->running[i], id) &&
 			gtf_slot_info(i, info) &&
 			info->database == MyDatabaseId &&
-			(info->state == GTF_SLOT_RUNNING ||
-			 info->state == GTF_SLOT_FINISHING ||
-			 info->state == GTF_SLOT_LOST) &&
+			gtf_slot_has_task(info) &&
 			gtf_id_equal(&info->ref.id, id))
 			return true;
 	}

@@ -445,8 +445,7 @@ running_set(const GtfListWanted *wanted)
 	for (int i = 0; i < nslots; i++)
 	{
 		if (gtf_slot_info(i, &slot) && slot.database == MyDatabaseId &&
-			(slot.state == GTF_SLOT_RUNNING ||
-			 slot.state == GTF_SLOT_FINISHING || slot.state == GTF_SLOT_LOST))
+			gtf_slot_has_task(&slot))
 			set->ids[n++] = slot.ref.id;
 	}
 	live = gtf_store_live_ids(&nlive);

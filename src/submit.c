@@ -304,15 +304,10 @@ put_task(GtfTaskWriter *writer, GtfType *type, const GtfTaskOptions *o,
 
 	if (!write_task(writer, type, o, args, &task, id))
 		return;
-	ref.id = task.id;
+	gtf_ref_set_task(&ref, &task);
 	ref.due = task.run_at != 0 ? task.run_at : task.created_at;
 	ref.expires_at = task.expires_at;
-	ref.owner = task.owner;
-	ref.type_version = task.type_version;
-	ref.priority = task.priority;
-	ref.queue = o->queue ? gtf_name_hash(o->queue) : 0;
 	ref.attempt = 1;
-	ref.tid = task.tid;
 	if (task.num_prerequisites > 0)
 		ref.flags = GTF_REF_DEPENDS;
 	gtf_wakeup_submitted(&ref);

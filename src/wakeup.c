@@ -154,7 +154,7 @@ act_on_cancels(void)
 		}
 	}
 	if (requests)
-		gtf_requests_changed(MyDatabaseId);
+		gtf_tell(MyDatabaseId, GTF_NEWS_REQUESTS);
 }
 
 static void
@@ -194,7 +194,7 @@ xact_callback(XactEvent event, void *arg)
 				gtf_count(MyDatabaseId, GTF_COUNT_SUBMITTED, overflowed);
 			}
 			if (flow_changed)
-				gtf_flow_changed(MyDatabaseId);
+				gtf_tell(MyDatabaseId, GTF_NEWS_FLOW);
 			if (OidIsValid(wanted_database))
 			{
 				(void) gtf_db_want(wanted_database);
@@ -209,7 +209,7 @@ xact_callback(XactEvent event, void *arg)
 					(void) kill(info.dispatcher_pid, SIGTERM);
 			}
 			if (roles_changed)
-				gtf_roles_changed();
+				gtf_tell_all(GTF_NEWS_ROLES);
 			forget();
 			release_blocks(true);
 			break;
