@@ -268,6 +268,48 @@ gtf_row_lsn(TupleTableSlot *slot)
 	return lsn;
 }
 
+void
+gtf_scan_begin(StoreScan *scan, const char *table)
+{
+	scan->rel = table_open(gtf_store_relid(table), AccessShareLock);
+	scan->slot = table_slot_create(scan->rel, NULL);
+	scan->snapshot = RegisterSnapshot(GetCatalogSnapshot(InvalidOid));
+	scan->scan = table_beginscan(scan->rel, scan->snapshot, 0, NULL);
+}
+
+bool
+gtf_scan_next(StoreScan *scan)
+{
+	return table_scan_getnextslot(scan->scan, ForwardScanDirection, scan->slot);
+}
+
+void
+gtf_scan_end(StoreScan *scan)
+{
+	table_endscan(scan->scan);
+	UnregisterSnapshot(scan->snapshot);
+	ExecDropSingleTupleTableSlot(scan->slot);
+	table_close(scan->rel, AccessShareLock);
+}
+
+int
+gtf_delete_rows(const char *table, const char *index, ScanKey keys, int nkeys)
+{
+	StoreLookup lookup;
+	Relation	rel = table_open(gtf_store_relid(table), RowExclusiveLock);
+	int			n = 0;
+
+	gtf_lookup_begin_keys(&lookup, table, index, keys, nkeys, SnapshotSelf);
+	while (gtf_lookup_next(&lookup, ForwardScanDirection))
+	{
+		simple_heap_delete(rel, &lookup.slot->tts_tid);
+		n++;
+	}
+	gtf_lookup_end(&lookup);
+	table_close(rel, NoLock);
+	return n;
+}
+
 /* ---- gtf.tasks ---- */
 
 GtfTaskWriter *

@@ -94,6 +94,26 @@ extern pg_uuid_t *gtf_roles_adopt(int *num_keyed);
 extern XLogRecPtr gtf_row_lsn(TupleTableSlot *slot);
 
 /*
+ * Read a whole table, locked until the end, as it is when the lock has come.
+ * The transaction, which may last (gtf_wait), gets no snapshot by that.
+ */
+typedef struct StoreScan
+{
+	Relation	rel;
+	Snapshot	snapshot;
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+} StoreScan;
+
+extern void gtf_scan_begin(StoreScan *scan, const char *table);
+extern bool gtf_scan_next(StoreScan *scan);
+extern void gtf_scan_end(StoreScan *scan);
+
+/* Delete the rows that an index has for these keys; returns their number. */
+extern int	gtf_delete_rows(const char *table, const char *index,
+							ScanKey keys, int nkeys);
+
+/*
  * SPI as the owner of gtf's tables under a search_path that nobody else can
  * put anything into.
  */

@@ -38,14 +38,13 @@ int_or_zero(TupleTableSlot *slot, int att)
 List *
 gtf_store_flow_all(void)
 {
-	Relation	rel = table_open(gtf_store_relid("flow"), AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	StoreScan	scan;
 	List	   *rows = NIL;
 
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	gtf_scan_begin(&scan, "flow");
+	while (gtf_scan_next(&scan))
 	{
+		TupleTableSlot *slot = scan.slot;
 		GtfFlow    *flow = palloc0(sizeof(GtfFlow));
 		bool		isnull;
 
@@ -57,10 +56,7 @@ gtf_store_flow_all(void)
 		flow->paused = DatumGetBool(slot_getattr(slot, FLOW_PAUSED, &isnull));
 		rows = lappend(rows, flow);
 	}
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, AccessShareLock);
+	gtf_scan_end(&scan);
 	return rows;
 }
 

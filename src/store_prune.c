@@ -15,6 +15,7 @@
 #include "access/tableam.h"
 #include "lib/binaryheap.h"
 #include "miscadmin.h"
+#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
 #include "store_common.h"
@@ -99,19 +100,10 @@ gtf_store_ended_before(TimestampTz before, const GtfEnded *after,
 static int
 delete_rows(const char *table, const char *index, const pg_uuid_t *id)
 {
-	StoreLookup lookup;
-	Relation	rel = table_open(gtf_store_relid(table), RowExclusiveLock);
-	int			n = 0;
+	ScanKeyData key;
 
-	gtf_lookup_begin(&lookup, table, index, id, SnapshotSelf);
-	while (gtf_lookup_next(&lookup, ForwardScanDirection))
-	{
-		simple_heap_delete(rel, &lookup.slot->tts_tid);
-		n++;
-	}
-	gtf_lookup_end(&lookup);
-	table_close(rel, NoLock);
-	return n;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
+	return gtf_delete_rows(table, index, &key, 1);
 }
 
 bool

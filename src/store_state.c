@@ -371,39 +371,31 @@ gtf_store_request_delete(const pg_uuid_t *id)
 List *
 gtf_store_request_all(void)
 {
-	Relation	rel = table_open(gtf_store_relid("abort_requests"), AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	StoreScan	scan;
 	List	   *result = NIL;
 
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	gtf_scan_begin(&scan, "abort_requests");
+	while (gtf_scan_next(&scan))
 	{
 		GtfRequest *request = palloc(sizeof(GtfRequest));
 
-		request_from_slot(slot, request);
+		request_from_slot(scan.slot, request);
 		result = lappend(result, request);
 	}
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, AccessShareLock);
+	gtf_scan_end(&scan);
 	return result;
 }
 
 void
 gtf_store_state_get(GtfDbState *state)
 {
-	Relation	rel = table_open(gtf_store_relid("state"), AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-
-	/* gtf_wait must not get a snapshot of the transaction, which may last */
-	Snapshot	snapshot = RegisterSnapshot(GetCatalogSnapshot(InvalidOid));
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	StoreScan	scan;
 
 	memset(state, 0, sizeof(GtfDbState));
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	gtf_scan_begin(&scan, "state");
+	while (gtf_scan_next(&scan))
 	{
+		TupleTableSlot *slot = scan.slot;
 		Datum		d;
 		bool		isnull;
 
@@ -420,18 +412,34 @@ gtf_store_state_get(GtfDbState *state)
 			state->database != MyDatabaseId)
 			state->is_copy = true;
 	}
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, AccessShareLock);
+	gtf_scan_end(&scan);
 
-	rel = table_open(gtf_store_relid("clean"), AccessShareLock);
-	slot = table_slot_create(rel, NULL);
-	scan = table_beginscan(rel, snapshot, 0, NULL);
-	state->clean = table_scan_getnextslot(scan, ForwardScanDirection, slot);
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, AccessShareLock);
-	UnregisterSnapshot(snapshot);
+	gtf_scan_begin(&scan, "clean");
+	state->clean = gtf_scan_next(&scan);
+	gtf_scan_end(&scan);
+}
+
+static void
+state_put(uint64 system_identifier, Oid database, TimestampTz suspect_before)
+{
+	StoreWriter writer;
+	Datum	   *values;
+	bool	   *isnull;
+
+	gtf_writer_open(&writer, "state");
+	values = writer.slot->tts_values;
+	isnull = writer.slot->tts_isnull;
+	values[STATE_SYSTEM_IDENTIFIER - 1] = Int64GetDatum((int64) system_identifier);
+	isnull[STATE_SYSTEM_IDENTIFIER - 1] = false;
+	values[STATE_DATABASE - 1] = ObjectIdGetDatum(database);
+	isnull[STATE_DATABASE - 1] = false;
+	if (suspect_before != 0)
+	{
+		values[STATE_SUSPECT_BEFORE - 1] = TimestampTzGetDatum(suspect_before);
+		isnull[STATE_SUSPECT_BEFORE - 1] = false;
+	}
+	gtf_writer_put(&writer);
+	gtf_writer_close(&writer);
 }
 
 static void
@@ -441,7 +449,6 @@ state_replace(TimestampTz suspect_before)
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	StoreWriter writer;
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 		simple_heap_delete(rel, &slot->tts_tid);
@@ -451,20 +458,7 @@ state_replace(TimestampTz suspect_before)
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
 
-	gtf_writer_open(&writer, "state");
-	writer.slot->tts_values[STATE_SYSTEM_IDENTIFIER - 1] =
-		Int64GetDatum((int64) GetSystemIdentifier());
-	writer.slot->tts_isnull[STATE_SYSTEM_IDENTIFIER - 1] = false;
-	writer.slot->tts_values[STATE_DATABASE - 1] = ObjectIdGetDatum(MyDatabaseId);
-	writer.slot->tts_isnull[STATE_DATABASE - 1] = false;
-	if (suspect_before != 0)
-	{
-		writer.slot->tts_values[STATE_SUSPECT_BEFORE - 1] =
-			TimestampTzGetDatum(suspect_before);
-		writer.slot->tts_isnull[STATE_SUSPECT_BEFORE - 1] = false;
-	}
-	gtf_writer_put(&writer);
-	gtf_writer_close(&writer);
+	state_put(GetSystemIdentifier(), MyDatabaseId, suspect_before);
 }
 
 /*
@@ -503,15 +497,7 @@ gtf_store_state_adopt(int *num_keyed)
 void
 gtf_store_state_restored(void)
 {
-	StoreWriter writer;
-
-	gtf_writer_open(&writer, "state");
-	writer.slot->tts_values[STATE_SYSTEM_IDENTIFIER - 1] = Int64GetDatum(0);
-	writer.slot->tts_isnull[STATE_SYSTEM_IDENTIFIER - 1] = false;
-	writer.slot->tts_values[STATE_DATABASE - 1] = ObjectIdGetDatum(InvalidOid);
-	writer.slot->tts_isnull[STATE_DATABASE - 1] = false;
-	gtf_writer_put(&writer);
-	gtf_writer_close(&writer);
+	state_put(0, InvalidOid, 0);
 }
 
 void

@@ -132,26 +132,13 @@ gtf_store_subscriber_delete(const pg_uuid_t *id, Oid role,
 int
 gtf_store_subscriber_delete_role(const pg_uuid_t *id, Oid role)
 {
-	Relation	rel = table_open(gtf_store_relid("task_subscribers"),
-								 RowExclusiveLock);
-	StoreLookup lookup;
 	ScanKeyData keys[2];
-	int			n = 0;
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_UUID_EQ,
 				UUIDPGetDatum(id));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(role));
-	gtf_lookup_begin_keys(&lookup, "task_subscribers", "task_subscribers_pkey",
-						  keys, 2, SnapshotSelf);
-	while (gtf_lookup_next(&lookup, ForwardScanDirection))
-	{
-		simple_heap_delete(rel, &lookup.slot->tts_tid);
-		n++;
-	}
-	gtf_lookup_end(&lookup);
-	table_close(rel, NoLock);
-	return n;
+	return gtf_delete_rows("task_subscribers", "task_subscribers_pkey", keys, 2);
 }
 
 int
