@@ -16,6 +16,7 @@
 #include "storage/lwlock.h"
 #include "utils/backend_status.h"
 
+#include "settings.h"
 #include "shmem.h"
 
 #define KEPT_SMALL_ARG 128

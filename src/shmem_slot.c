@@ -1,17 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * shmem_slot.c
- *	  Shared memory of execution: lanes and slots.
- *
- * A lane holds the next few tasks of one owner in the order of starting; all
- * executors of that owner take from it.  The dispatcher fills it and may take
- * tasks back as long as no executor has them, so a later task of higher
- * priority overtakes everything that has not started.
+ *	  Shared memory of execution: slots.
  *
  * A task is taken under the lane's lock, which at the same time publishes it
  * in the slot.  Since a task always goes through the lane of its owner, the
  * look at the other slots in gtf_slot_take is exact: no task is ever in two
  * slots, even if its reference was handed out twice.
+ *
+ * Fields are under the slot's lock unless shmem_layout.h says otherwise.  When
+ * the process of a slot dies, its exit callback leaves the slot LOST if it had
+ * a task, and the dispatcher frees it when the attempt is settled.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,245 +33,29 @@ int			gtf_my_executor_slot = -1;
 
 static const pg_uuid_t no_task;
 
-/* ---- lanes ---- */
-
-int
-gtf_lane_open(int db, Oid owner)
+/* A process of this database gets a free slot, which is locked. */
+static void
+claim(Slot *slot, int db, Oid role, int lane)
 {
-	int			found = -1;
-	int			vacant = -1;
-
-	LWLockAcquire(gtf_segment->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < NUM_LANES; i++)
-	{
-		Lane	   *lane = &gtf_segment->lanes[i];
-
-		if (!OidIsValid(lane->owner))
-		{
-			if (vacant < 0)
-				vacant = i;
-		}
-		else if (lane->owner == owner && lane->database == db)
-		{
-			found = i;
-			break;
-		}
-	}
-	if (found < 0 && vacant >= 0)
-	{
-		Lane	   *lane = &gtf_segment->lanes[vacant];
-
-		LWLockAcquire(lane->lock, LW_EXCLUSIVE);
-		lane->owner = owner;
-		lane->database = db;
-		lane->first = 0;
-		lane->count = 0;
-		lane->more = false;
-		lane->give_up_one = false;
-		LWLockRelease(lane->lock);
-		found = vacant;
-	}
-	LWLockRelease(gtf_segment->lock);
-	return found;
+	slot->generation++;
+	slot->database = db;
+	slot->database_oid = MyDatabaseId;
+	slot->role = role;
+	slot->lane = lane;
+	slot->asleep = false;
+	slot->retiring = false;
+	slot->waiting = false;
+	slot->processed = 0;
+	slot->failed = 0;
 }
 
-Oid
-gtf_lane_inherit(int i, int db)
+/* Nobody has the slot any more; it is locked. */
+static void
+vacate(int i)
 {
-	Lane	   *lane = &gtf_segment->lanes[i];
-	Oid			owner = InvalidOid;
-
-	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
-	if (OidIsValid(lane->owner) && lane->database == db)
-	{
-		owner = lane->owner;
-		lane->first = 0;
-		lane->count = 0;
-		lane->more = false;
-	}
-	LWLockRelease(lane->lock);
-	return owner;
-}
-
-void
-gtf_lane_close(int i)
-{
-	Lane	   *lane = &gtf_segment->lanes[i];
-
-	LWLockAcquire(gtf_segment->lock, LW_EXCLUSIVE);
-	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
-	lane->owner = InvalidOid;
-	lane->count = 0;
-	LWLockRelease(lane->lock);
-	LWLockRelease(gtf_segment->lock);
-}
-
-bool
-gtf_lane_put(int i, GtfTaskRef *ref)
-{
-	Lane	   *lane = &gtf_segment->lanes[i];
-	GtfTaskRef *refs;
-	bool		room = true;
-	int			at;
-
-	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
-	if (lane->count == GTF_LANE_SIZE)
-	{
-		GtfTaskRef *last = &lane->refs[lane->first + lane->count - 1];
-		GtfTaskRef	evicted;
-
-		if (gtf_ref_compare(ref, last) >= 0)
-		{
-			LWLockRelease(lane->lock);
-			return false;
-		}
-		evicted = *last;
-		lane->count--;
-		room = false;
-		/* insert below, then hand back the evicted one */
-		refs = lane->refs + lane->first;
-		at = lane->count;
-		while (at > 0 && gtf_ref_compare(ref, &refs[at - 1]) < 0)
-			at--;
-		memmove(&refs[at + 1], &refs[at],
-				(lane->count - at) * sizeof(GtfTaskRef));
-		refs[at] = *ref;
-		lane->count++;
-		LWLockRelease(lane->lock);
-		*ref = evicted;
-		return room;
-	}
-
-	if (lane->first + lane->count == GTF_LANE_SIZE)
-	{
-		memmove(lane->refs, lane->refs + lane->first,
-				lane->count * sizeof(GtfTaskRef));
-		lane->first = 0;
-	}
-	refs = lane->refs + lane->first;
-	at = lane->count;
-	while (at > 0 && gtf_ref_compare(ref, &refs[at - 1]) < 0)
-		at--;
-	memmove(&refs[at + 1], &refs[at], (lane->count - at) * sizeof(GtfTaskRef));
-	refs[at] = *ref;
-	lane->count++;
-	LWLockRelease(lane->lock);
-	return room;
-}
-
-int
-gtf_lane_count(int i)
-{
-	/* one aligned int */
-	return gtf_segment->lanes[i].count;
-}
-
-int
-gtf_lane_limited(int i, GtfTaskRef *refs)
-{
-	Lane	   *lane = &gtf_segment->lanes[i];
-	int			n = 0;
-
-	LWLockAcquire(lane->lock, LW_SHARED);
-	for (int r = lane->first; r < lane->first + lane->count; r++)
-	{
-		if (lane->refs[r].flags & GTF_REF_LIMITED)
-			refs[n++] = lane->refs[r];
-	}
-	LWLockRelease(lane->lock);
-	return n;
-}
-
-bool
-gtf_lane_has(Oid database, Oid owner, const pg_uuid_t *id)
-{
-	int			db = gtf_db_find(database);
-	bool		found = false;
-
-	for (int i = 0; i < NUM_LANES && db >= 0; i++)
-	{
-		Lane	   *lane = &gtf_segment->lanes[i];
-
-		if (lane->owner != owner || lane->database != db)
-			continue;
-		LWLockAcquire(lane->lock, LW_SHARED);
-		for (int r = lane->first; r < lane->first + lane->count; r++)
-			found |= gtf_id_equal(&lane->refs[r].id, id);
-		LWLockRelease(lane->lock);
-	}
-	return found;
-}
-
-bool
-gtf_lane_set_more(int i, bool more)
-{
-	Lane	   *lane = &gtf_segment->lanes[i];
-	bool		low;
-
-	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
-	low = more && lane->count <= GTF_LANE_SIZE / 2;
-	lane->more = more && !low;
-	LWLockRelease(lane->lock);
-	return low;
-}
-
-int
-gtf_lane_take_all(int i, GtfTaskRef *refs)
-{
-	Lane	   *lane = &gtf_segment->lanes[i];
-	int			n;
-
-	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
-	n = lane->count;
-	memcpy(refs, lane->refs + lane->first, n * sizeof(GtfTaskRef));
-	lane->first = 0;
-	lane->count = 0;
-	LWLockRelease(lane->lock);
-	return n;
-}
-
-void
-gtf_lane_wake(int i, int n)
-{
-	Lane	   *lane = &gtf_segment->lanes[i];
-
-	for (int s = 0; s < NUM_SLOTS && n > 0;)
-	{
-		PGPROC	   *procs[16];
-		int			found = 0;
-
-		LWLockAcquire(lane->lock, LW_EXCLUSIVE);
-		for (; s < NUM_SLOTS && found < Min(n, (int) lengthof(procs)); s++)
-		{
-			Slot	   *slot = &gtf_segment->slots[s];
-
-			/* asleep is set and cleared under the lane's lock */
-			if (slot->asleep && slot->lane == i)
-			{
-				slot->asleep = false;
-				procs[found++] = slot->proc;
-			}
-		}
-		LWLockRelease(lane->lock);
-		for (int p = 0; p < found; p++)
-		{
-			if (procs[p])
-				SetLatch(&procs[p]->procLatch);
-		}
-		n -= found;
-	}
-}
-
-void
-gtf_lane_give_up(int i, bool one)
-{
-	Lane	   *lane = &gtf_segment->lanes[i];
-
-	if (lane->give_up_one == one)
-		return;
-	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
-	lane->give_up_one = one;
-	LWLockRelease(lane->lock);
+	gtf_segment->slots[i].state = GTF_SLOT_FREE;
+	gtf_segment->slots[i].database_oid = InvalidOid;
+	gtf_segment->running[i] = no_task;
 }
 
 /* ---- slots, as the dispatcher sees them ---- */
@@ -296,22 +79,13 @@ gtf_slot_reserve(int db, Oid role, int lane, uint32 *generation)
 		if (slot->state == GTF_SLOT_FREE)
 		{
 			slot->state = GTF_SLOT_LAUNCHING;
-			slot->generation++;
-			slot->database = db;
-			slot->database_oid = gtf_segment->databases[db].oid;
-			slot->role = role;
-			slot->lane = lane;
+			claim(slot, db, role, lane);
 			slot->pid = 0;
 			slot->proc = NULL;
-			slot->asleep = false;
-			slot->retiring = false;
-			slot->waiting = false;
 			slot->is_inline = false;
 			slot->in_block = false;
 			slot->launched_at = GetCurrentTimestamp();
 			slot->process_start = 0;
-			slot->processed = 0;
-			slot->failed = 0;
 			slot->start_sqlerrcode = 0;
 			slot->start_error[0] = '\0';
 			*generation = slot->generation;
@@ -333,8 +107,7 @@ gtf_slot_release_unattached(int i, uint32 generation)
 	mine = slot->generation == generation && slot->state == GTF_SLOT_LAUNCHING;
 	if (mine)
 	{
-		slot->state = GTF_SLOT_FREE;
-		slot->database_oid = InvalidOid;
+		vacate(i);
 		slot->pid = 0;
 	}
 	LWLockRelease(slot->lock);
@@ -458,9 +231,7 @@ gtf_slot_free_lost(int i, uint32 generation)
 	{
 		gtf_payload_drop(slot);
 		gtf_kept_drop(slot);
-		slot->state = GTF_SLOT_FREE;
-		slot->database_oid = InvalidOid;
-		gtf_segment->running[i] = no_task;
+		vacate(i);
 	}
 	LWLockRelease(slot->lock);
 }
@@ -507,9 +278,7 @@ gtf_db_forget(Oid database)
 		{
 			gtf_payload_drop(slot);
 			gtf_kept_drop(slot);
-			slot->state = GTF_SLOT_FREE;
-			slot->database_oid = InvalidOid;
-			gtf_segment->running[i] = no_task;
+			vacate(i);
 		}
 		LWLockRelease(slot->lock);
 	}
@@ -537,8 +306,7 @@ gtf_slot_attach(int i, uint32 generation)
 		slot->database == db_index;
 	if (ok && (db->oid != slot->database_oid || db->blocks > 0))
 	{
-		slot->state = GTF_SLOT_FREE;
-		slot->database_oid = InvalidOid;
+		vacate(i);
 		ok = false;
 	}
 	if (ok)
@@ -585,9 +353,7 @@ gtf_slot_detach(void)
 	}
 	else
 	{
-		slot->state = GTF_SLOT_FREE;
-		slot->database_oid = InvalidOid;
-		gtf_segment->running[gtf_my_slot] = no_task;
+		vacate(gtf_my_slot);
 	}
 	slot->pid = 0;
 	slot->proc = NULL;
@@ -702,21 +468,12 @@ gtf_slot_take_inline(const GtfTaskRef *ref, bool in_block)
 		taken = slot->state == GTF_SLOT_FREE;
 		if (taken)
 		{
-			slot->generation++;
-			slot->database = db;
-			slot->database_oid = MyDatabaseId;
-			slot->role = ref->owner;
-			slot->lane = -1;
+			claim(slot, db, ref->owner, -1);
 			slot->pid = slot->last_pid = MyProcPid;
 			slot->proc = MyProc;
-			slot->asleep = false;
-			slot->retiring = false;
-			slot->waiting = false;
 			slot->is_inline = true;
 			slot->in_block = in_block;
 			slot->launched_at = slot->process_start = MyStartTimestamp;
-			slot->processed = 0;
-			slot->failed = 0;
 			begin_task(i, ref);
 			gtf_my_slot = i;
 		}
@@ -744,11 +501,7 @@ gtf_slot_leave_inline(int i, bool lost)
 	slot->proc = NULL;
 	slot->body_running &= !left;
 	if (left)
-	{
-		slot->state = GTF_SLOT_FREE;
-		slot->database_oid = InvalidOid;
-		gtf_segment->running[i] = no_task;
-	}
+		vacate(i);
 	else
 		slot->state = GTF_SLOT_LOST;
 	LWLockRelease(slot->lock);
