@@ -19,11 +19,15 @@
 #include <signal.h>
 
 #include "access/xact.h"
+#include "jit/jit.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
+#include "storage/lwlock.h"
 #include "tcop/tcopprot.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
@@ -376,6 +380,21 @@ gtf_attempt_run_handlers(GtfAttempt *run, bool raised)
 	end_body(run);
 	gtf_handlers_run(run->cause != GTF_CAUSE_NONE && (raised || run->noticed),
 					 !run->in_block);
+}
+
+void
+gtf_attempt_leave_error(void)
+{
+	HOLD_INTERRUPTS();
+	AbortOutOfAnyTransaction();
+	/* cursors of a procedure that has committed */
+	PortalErrorCleanup();
+	/* a hook may have ended its transaction */
+	LWLockReleaseAll();
+	jit_reset_after_error();
+	MemoryContextSwitchTo(TopMemoryContext);
+	FlushErrorState();
+	RESUME_INTERRUPTS();
 }
 
 /* To roll back everything that was done for the attempt. */

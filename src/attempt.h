@@ -75,6 +75,13 @@ extern void gtf_attempt_write_returned(GtfAttempt *run, Jsonb *result,
 extern bool gtf_attempt_write_raised(GtfAttempt *run, ErrorData *edata,
 									 GtfOutcome *outcome);
 
+/*
+ * In a PG_CATCH() block: end all transactions of the code that has raised, and
+ * what it has left behind, as PostgresMain() does.  In TopMemoryContext
+ * afterwards; the error is gone.
+ */
+extern void gtf_attempt_leave_error(void);
+
 /* An abort was requested after the task was taken and before its code ran. */
 extern void gtf_attempt_write_not_started(GtfAttempt *run,
 										  GtfOutcome *outcome);

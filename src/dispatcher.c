@@ -499,19 +499,13 @@ stop_probing(TimestampTz now)
 		gtf_db_probe_reset(me.db, cancels);
 }
 
+/* Who wants a scan, and begin it if none is going on. */
 static void
-round_of_work(void *arg)
+look_for_scans(void)
 {
 	pg_uuid_t	from = {{0}};
 	TimestampTz scan_at;
-	XLogRecPtr	unflushed;
 
-	me.now = GetCurrentTimestamp();
-	me.flushed = GetFlushRecPtr(NULL);
-	me.next = 0;
-
-	forget_troubles();
-	read_ring();
 	if (!scanning && gtf_queue_wants_scan(me.now, &scan_at))
 		gtf_dispatcher_ask_scan(&from);
 	if (gtf_submitted_scan_wanted(me.db, &from))
@@ -542,6 +536,40 @@ round_of_work(void *arg)
 		gtf_limits_read(&me);
 		start_scan();
 	}
+}
+
+/* When what is in the queue has to be looked at again. */
+static void
+look_at_queue_again(void)
+{
+	TimestampTz scan_at;
+	XLogRecPtr	unflushed = gtf_queue_unflushed();
+
+	if (!XLogRecPtrIsInvalid(unflushed))
+	{
+		gtf_flush_request(me.db, unflushed);
+		/* if there is no flusher, the WAL writer does it soon */
+		gtf_dispatcher_look_at(&me, TimestampTzPlusMilliseconds(me.now, 50));
+	}
+	if (gtf_queue_next_due() != 0)
+		gtf_dispatcher_look_at(&me, gtf_queue_next_due());
+	/* heaps may have got empty with nobody to tell when they are wanted */
+	if (!scanning && gtf_queue_wants_scan(me.now, &scan_at))
+		gtf_dispatcher_look_at(&me, me.now);
+	else if (!scanning && scan_at != 0)
+		gtf_dispatcher_look_at(&me, scan_at);
+}
+
+static void
+round_of_work(void *arg)
+{
+	me.now = GetCurrentTimestamp();
+	me.flushed = GetFlushRecPtr(NULL);
+	me.next = 0;
+
+	forget_troubles();
+	read_ring();
+	look_for_scans();
 	gtf_depend_work(&me);
 	gtf_queue_advance(me.now, me.flushed);
 	gtf_settle_expired(&me);
@@ -570,23 +598,8 @@ round_of_work(void *arg)
 		gtf_pool_adjust(&me);
 	gtf_live_write(&me);
 	advance_seen(me.now);
-
 	stop_probing(me.now);
-
-	unflushed = gtf_queue_unflushed();
-	if (!XLogRecPtrIsInvalid(unflushed))
-	{
-		gtf_flush_request(me.db, unflushed);
-		/* if there is no flusher, the WAL writer does it soon */
-		gtf_dispatcher_look_at(&me, TimestampTzPlusMilliseconds(me.now, 50));
-	}
-	if (gtf_queue_next_due() != 0)
-		gtf_dispatcher_look_at(&me, gtf_queue_next_due());
-	/* heaps may have got empty with nobody to tell when they are wanted */
-	if (!scanning && gtf_queue_wants_scan(me.now, &scan_at))
-		gtf_dispatcher_look_at(&me, me.now);
-	else if (!scanning && scan_at != 0)
-		gtf_dispatcher_look_at(&me, scan_at);
+	look_at_queue_again();
 }
 
 static bool

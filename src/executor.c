@@ -25,7 +25,6 @@
 #include "catalog/namespace.h"
 #include "commands/prepare.h"
 #include "commands/sequence.h"
-#include "jit/jit.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -33,7 +32,6 @@
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
-#include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -245,13 +243,23 @@ report_running(const GtfAttempt *run)
 	pgstat_report_activity(STATE_RUNNING, activity);
 }
 
+/* Commit the outcome, and tell of it. */
+static void
+commit_outcome(const GtfOutcome *outcome)
+{
+	XLogRecPtr	lsn = gtf_tx_commit(gtf_synchronous_commit);
+
+	MemoryContextSwitchTo(task_context);
+	gtf_stats_ended(outcome);
+	gtf_finish_tell(outcome, lsn);
+}
+
 /* True if there was something to run. */
 static bool
 run_to_success(GtfAttempt *run)
 {
 	GtfOutcome	outcome;
 	Jsonb	   *result = NULL;
-	XLogRecPtr	lsn;
 	bool		atomic;
 	const Interval *timeout;
 
@@ -287,10 +295,7 @@ run_to_success(GtfAttempt *run)
 			gtf_tx_begin();
 		MemoryContextSwitchTo(task_context);
 		gtf_attempt_write_not_started(run, &outcome);
-		lsn = gtf_tx_commit(gtf_synchronous_commit);
-		MemoryContextSwitchTo(task_context);
-		gtf_stats_ended(&outcome);
-		gtf_finish_tell(&outcome, lsn);
+		commit_outcome(&outcome);
 		return true;
 	}
 	gtf_count(MyDatabaseId, GTF_COUNT_STARTED, 1);
@@ -306,9 +311,6 @@ run_to_success(GtfAttempt *run)
 		result = gtf_body_run_function(run->task, run->type);
 		/* what the body SET is not for the next task */
 		AtEOXact_GUC(false, guc_level);
-		gtf_attempt_run_handlers(run, false);
-		MemoryContextSwitchTo(task_context);
-		gtf_attempt_write_returned(run, result, &outcome);
 	}
 	else
 	{
@@ -318,15 +320,11 @@ run_to_success(GtfAttempt *run)
 			result = gtf_body_run_procedure(run->task, run->type, task_context);
 		gtf_tx_begin();
 		MemoryContextSwitchTo(task_context);
-		gtf_attempt_run_handlers(run, false);
-		MemoryContextSwitchTo(task_context);
-		gtf_attempt_write_returned(run, result, &outcome);
 	}
-
-	lsn = gtf_tx_commit(gtf_synchronous_commit);
+	gtf_attempt_run_handlers(run, false);
 	MemoryContextSwitchTo(task_context);
-	gtf_stats_ended(&outcome);
-	gtf_finish_tell(&outcome, lsn);
+	gtf_attempt_write_returned(run, result, &outcome);
+	commit_outcome(&outcome);
 	return true;
 }
 
@@ -365,7 +363,7 @@ is_superseded(const GtfAttempt *run, const ErrorData *edata)
 		edata->table_name != NULL && strcmp(edata->table_name, "outcomes") == 0;
 }
 
-/* Leave an error behind, as PostgresMain() does. */
+/* Leave an error behind. */
 static void
 abort_everything(void)
 {
@@ -373,13 +371,7 @@ abort_everything(void)
 	disable_all_timeouts(false);
 	QueryCancelPending = false;
 	debug_query_string = NULL;
-	AbortOutOfAnyTransaction();
-	/* cursors of a procedure that has committed */
-	PortalErrorCleanup();
-	/* a hook may have ended its transaction */
-	LWLockReleaseAll();
-	jit_reset_after_error();
-	FlushErrorState();
+	gtf_attempt_leave_error();
 	RESUME_INTERRUPTS();
 	MemoryContextSwitchTo(task_context);
 }
@@ -434,6 +426,41 @@ reset_session(bool transactional_settings_only)
 		spoilt = true;
 	}
 	PG_END_TRY();
+}
+
+/* Write the failure of an attempt, however often it takes, or die. */
+static void
+fail(GtfAttempt *run, ErrorData *error)
+{
+	for (volatile int try = 1;; try++)
+	{
+		volatile bool ok = true;
+
+		PG_TRY();
+		{
+			write_failure(run, error);
+		}
+		PG_CATCH();
+		{
+			/* a task that has dropped the extension? */
+			if (geterrcode() == ERRCODE_UNDEFINED_TABLE)
+				try = WRITE_TRIES;
+			MemoryContextSwitchTo(task_context);
+			EmitErrorReport();
+			abort_everything();
+			ok = false;
+		}
+		PG_END_TRY();
+		if (ok)
+			break;
+		if (try == WRITE_TRIES)
+			ereport(FATAL,
+					(errmsg("could not write the outcome of gtf task %s",
+							gtf_id_text(&run->ref.id))));
+		(void) gtf_worker_wait(1000);
+		if (gtf_worker_stopping())
+			proc_exit(1);
+	}
 }
 
 /* Run one task, whatever comes of it. */
@@ -491,35 +518,7 @@ run_task(const GtfTaskRef *ref)
 	else if (error)
 	{
 		failed = true;
-		for (volatile int try = 1;; try++)
-		{
-			volatile bool ok = true;
-
-			PG_TRY();
-			{
-				write_failure(run, error);
-			}
-			PG_CATCH();
-			{
-				/* a task that has dropped the extension? */
-				if (geterrcode() == ERRCODE_UNDEFINED_TABLE)
-					try = WRITE_TRIES;
-				MemoryContextSwitchTo(task_context);
-				EmitErrorReport();
-				abort_everything();
-				ok = false;
-			}
-			PG_END_TRY();
-			if (ok)
-				break;
-			if (try == WRITE_TRIES)
-				ereport(FATAL,
-						(errmsg("could not write the outcome of gtf task %s",
-								gtf_id_text(&run->ref.id))));
-			(void) gtf_worker_wait(1000);
-			if (gtf_worker_stopping())
-				proc_exit(1);
-		}
+		fail(run, error);
 	}
 
 	atomic = run->type == NULL || gtf_type_is_atomic(run->type);
@@ -563,14 +562,11 @@ worn_out(uint64 tasks)
 		(Size) gtf_executor_max_memory;
 }
 
-void
-gtf_executor_main(Datum arg)
+/* From a bare process to one that can run tasks of its role. */
+static void
+begin_process(void)
 {
 	GtfExecutorStart start;
-	uint64		tasks = 0;
-	bool		idle = false;
-	TimestampTz idle_since = 0;
-	GtfTaskRef	ref;
 
 	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
 	if (!gtf_slot_attach(start.slot, start.generation))
@@ -608,6 +604,17 @@ gtf_executor_main(Datum arg)
 	/* what the dispatcher knew may be old */
 	access_changed = true;
 	gtf_slot_ready();
+}
+
+void
+gtf_executor_main(Datum arg)
+{
+	uint64		tasks = 0;
+	bool		idle = false;
+	TimestampTz idle_since = 0;
+	GtfTaskRef	ref;
+
+	begin_process();
 
 	/* the doorbell may have come too late for a task: not for the next one */
 	while (!gtf_worker_stopping() && !ProcDiePending && !gtf_slot_should_retire())

@@ -27,17 +27,14 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "fmgr.h"
-#include "jit/jit.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
 #include "replication/walsender.h"
 #include "storage/ipc.h"
-#include "storage/lwlock.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/portal.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -198,14 +195,7 @@ run_statement(Call *call)
 		call->error = CopyErrorData();
 		gtf_safepoint_end();
 		/* as for a statement of a client: nobody is between it and us */
-		HOLD_INTERRUPTS();
-		AbortOutOfAnyTransaction();
-		PortalErrorCleanup();
-		/* what a hook has left that had ended its transaction */
-		LWLockReleaseAll();
-		jit_reset_after_error();
-		FlushErrorState();
-		RESUME_INTERRUPTS();
+		gtf_attempt_leave_error();
 	}
 	PG_END_TRY();
 	debug_query_string = query;

@@ -87,6 +87,32 @@ settle_broken(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 }
 
 /*
+ * An attempt whose outcome was there already, or whose task is gone: what is
+ * left of it in gtf.live, and the attempt after it, see settle_attempt.
+ */
+static void
+take_over(const GtfTaskRef *ref, GtfTaskRef *next, XLogRecPtr *ended_lsn)
+{
+	GtfLive		live;
+
+	/* it had committed; its row of gtf.live went with that commit */
+	if (gtf_store_live_get(&ref->id, &live))
+	{
+		if (live.attempt == ref->attempt)
+			gtf_store_live_delete_attempt(&ref->id, ref->attempt);
+		else if (live.state == GTF_LIVE_WAITING && live.attempt > ref->attempt)
+		{
+			/* and it did not get to hand over the next attempt */
+			*next = *ref;
+			next->attempt = live.attempt;
+			next->due = live.since;
+			next->flags |= GTF_REF_HAS_LIVE;
+		}
+	}
+	(void) gtf_store_outcome_head(&ref->id, ended_lsn);
+}
+
+/*
  * One lost attempt: its outcome and what follows, in one transaction.
  * *next is the attempt that follows, to be taken in when no slot holds the
  * task any more; attempt 0 = none.  slot, if it is still there, has the last
@@ -138,23 +164,7 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 								  ref, cause, next);
 	}
 	if (!written)
-	{
-		/* it had committed; its row of gtf.live went with that commit */
-		if (gtf_store_live_get(&ref->id, &live))
-		{
-			if (live.attempt == ref->attempt)
-				gtf_store_live_delete_attempt(&ref->id, ref->attempt);
-			else if (live.state == GTF_LIVE_WAITING && live.attempt > ref->attempt)
-			{
-				/* and it did not get to hand over the next attempt */
-				*next = *ref;
-				next->attempt = live.attempt;
-				next->due = live.since;
-				next->flags |= GTF_REF_HAS_LIVE;
-			}
-		}
-		(void) gtf_store_outcome_head(&ref->id, &ended_lsn);
-	}
+		take_over(ref, next, &ended_lsn);
 	lsn = gtf_tx_commit(false);
 
 	gtf_count(MyDatabaseId, GTF_COUNT_LOST, 1);
