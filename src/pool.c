@@ -60,14 +60,19 @@ typedef struct Launch
 static MemoryContext pool_context;
 static int	my_db;
 static Launch *launches;
-static int	max_executors;		/* in this round */
 static List *leaving = NIL;		/* handles of processes without a slot */
 static TimestampTz leaving_since = 0;	/* we wait for room since then ... */
 static TimestampTz room_until = 0;	/* ... and expect it until then */
 static bool shortage_reported = false;
-static bool shortage_now;		/* in this round */
 static int	shortage_tries = 0;
 static TimestampTz shortage_until = 0;
+
+/* Of this round of gtf_pool_adjust. */
+static int	max_executors;
+static int	total;				/* executors, from their launch to their exit */
+static int	retiring;			/* of these */
+static const OwnerQueue *hungriest; /* whom others have to make room for */
+static bool shortage_now;
 
 void
 gtf_pool_init(MemoryContext context, int db)
@@ -309,6 +314,37 @@ is_transient(int sqlerrcode)
 		category == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 }
 
+/* A process of this owner has ended before it was ready. */
+static void
+start_failed(Dispatcher *d, OwnerQueue *queue, GtfSlotInfo *info)
+{
+	char	   *error = info->start_error;
+	int			length = strlen(error);
+
+	/* the last character may be there in part */
+	error[pg_mbcliplen(error, length, length)] = '\0';
+	if (is_transient(info->start_sqlerrcode))
+	{
+		if (queue->start_not_before == 0)
+			ereport(WARNING,
+					(errcode(info->start_sqlerrcode),
+					 errmsg("could not start a gtf executor: %s", error),
+					 errdetail("Tasks stay pending until one can be started.")));
+		queue->start_not_before = TimestampTzPlusMilliseconds(d->now, SHORTAGE_RETRY_MS);
+		return;
+	}
+	queue->start_failures++;
+	if (queue->start_failures >= MAX_START_FAILURES)
+	{
+		char	   *message = psprintf("could not start an executor: %s",
+									   error[0] != '\0' ? error :
+									   "the process ended early");
+
+		fail_owner(d, queue, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message);
+		queue->start_failures = 0;
+	}
+}
+
 /* See what became of the processes that were started. */
 static void
 watch_launches(Dispatcher *d)
@@ -329,10 +365,8 @@ watch_launches(Dispatcher *d)
 	{
 		Launch	   *l = &launches[i];
 		GtfSlotInfo info;
-		bool		alive;
-		OwnerQueue *queue;
+		bool		alive = gtf_slot_info(i, &info);
 
-		alive = gtf_slot_info(i, &info);
 		if (l->handle == NULL)
 		{
 			/* started by a dispatcher that is gone, and never came up */
@@ -346,7 +380,8 @@ watch_launches(Dispatcher *d)
 			!(alive && info.generation == l->generation &&
 			  info.state == GTF_SLOT_LAUNCHING))
 		{
-			queue = gtf_queue_owner(l->owner);
+			OwnerQueue *queue = gtf_queue_owner(l->owner);
+
 			queue->start_failures = 0;
 			queue->start_not_before = 0;
 			l->ready = true;
@@ -362,33 +397,7 @@ watch_launches(Dispatcher *d)
 		l->handle = NULL;
 		if (alive && info.generation == l->generation &&
 			gtf_slot_release_unattached(i, l->generation))
-		{
-			int			length = strlen(info.start_error);
-
-			queue = gtf_queue_owner(l->owner);
-			/* the last character may be there in part */
-			info.start_error[pg_mbcliplen(info.start_error, length, length)] = '\0';
-			if (is_transient(info.start_sqlerrcode))
-			{
-				if (queue->start_not_before == 0)
-					ereport(WARNING,
-							(errcode(info.start_sqlerrcode),
-							 errmsg("could not start a gtf executor: %s", info.start_error),
-							 errdetail("Tasks stay pending until one can be started.")));
-				queue->start_not_before = TimestampTzPlusMilliseconds(d->now, SHORTAGE_RETRY_MS);
-				continue;
-			}
-			queue->start_failures++;
-			if (queue->start_failures >= MAX_START_FAILURES)
-			{
-				char	   *message = psprintf("could not start an executor: %s",
-											   info.start_error[0] != '\0' ?
-											   info.start_error : "the process ended early");
-
-				fail_owner(d, queue, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message);
-				queue->start_failures = 0;
-			}
-		}
+			start_failed(d, gtf_queue_owner(l->owner), &info);
 	}
 }
 
@@ -553,25 +562,20 @@ compare_hunger(const void *a, const void *b)
 	return since_a < since_b ? -1 : 1;
 }
 
-void
-gtf_pool_adjust(Dispatcher *d)
+/* Which executors there are, by owner. */
+static void
+count_executors(void)
 {
 	int			n;
-	OwnerQueue **owners;
-	int			total = 0;
-	int			retiring = 0;
-	const OwnerQueue *hungriest = NULL; /* whom others have to make room for */
-	GtfSlotInfo info;
+	OwnerQueue **owners = gtf_queue_owners(&n);
 
-	max_executors = gtf_limits_max_executors();
-	watch_launches(d);
-
-	owners = gtf_queue_owners(&n);
 	for (int i = 0; i < n; i++)
 		owners[i]->executors = owners[i]->idle = owners[i]->launching = 0;
 	pfree(owners);
+	total = retiring = 0;
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
+		GtfSlotInfo info;
 		OwnerQueue *queue;
 
 		if (!gtf_slot_info(i, &info) || info.database != MyDatabaseId ||
@@ -590,16 +594,12 @@ gtf_pool_adjust(Dispatcher *d)
 		else if (info.state == GTF_SLOT_LAUNCHING)
 			queue->launching++;
 	}
+}
 
-	/* after gtf.max_executors was lowered */
-	for (int excess = total - retiring - max_executors; excess > 0; excess--)
-	{
-		if (!retire_one(NULL, true))
-			break;
-		retiring++;
-	}
-
-	owners = gtf_queue_owners(&n);
+/* What waits for each owner, and since when he has no executor for it. */
+static void
+count_waiting(Dispatcher *d, OwnerQueue **owners, int n)
+{
 	for (int i = 0; i < n; i++)
 	{
 		OwnerQueue *queue = owners[i];
@@ -611,89 +611,128 @@ gtf_pool_adjust(Dispatcher *d)
 		else if (queue->hungry_since == 0)
 			queue->hungry_since = d->now;
 	}
-	qsort(owners, n, sizeof(OwnerQueue *), compare_hunger);
+}
 
+/* Others are to make room for this owner, unless somebody else comes first. */
+static void
+note_hungry(const OwnerQueue *queue)
+{
+	if (queue->hungry_since != 0 && hungriest == NULL)
+		hungriest = queue;
+}
+
+/* So many more for this owner, as far as processes can be had. */
+static void
+start_executors(Dispatcher *d, OwnerQueue *queue, int wanted,
+				bool can_login, bool is_superuser)
+{
+	while (wanted-- > 0 && total < max_executors)
+	{
+		if (launch(d, queue, can_login, is_superuser))
+		{
+			leaving_since = room_until = 0;
+			shortage_tries = 0;
+			gtf_db_set_ceiling(my_db, 0);
+			total++;
+			continue;
+		}
+		if (room_expected(d, queue))
+			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, LEAVING_MS));
+		else
+		{
+			report_shortage(d);
+			/* not because of a moment in which others have more */
+			if (shortage_tries > 1)
+				gtf_db_set_ceiling(my_db, total - retiring);
+			if (retiring == 0)
+				note_hungry(queue);
+		}
+		shortage_now = true;
+		break;
+	}
+}
+
+/* Start executors for an owner whose tasks wait in a lane, if that may be. */
+static void
+serve_owner(Dispatcher *d, OwnerQueue *queue)
+{
+	int			wanted = queue->waiting - queue->idle - queue->launching;
+	bool		can_login = true;
+	bool		is_superuser = false;
+	int			sqlerrcode = 0;
+	char	   *why;
+
+	if (wanted <= 0 || queue->executors >= max_executors)
+		return;
+	if (total >= max_executors)
+	{
+		bool		hungry = queue->hungry_since != 0;
+
+		if (!retire_one(queue, false) && total - retiring >= max_executors)
+			note_hungry(queue);
+		gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now,
+															  hungry ? HUNGRY_MS : TAKE_IDLE_MS));
+		return;
+	}
+	if (d->now < shortage_until)
+	{
+		if (retiring == 0)
+			note_hungry(queue);
+		shortage_now = true;
+		gtf_dispatcher_look_at(d, shortage_until);
+		return;
+	}
+	if (d->now < queue->start_not_before)
+	{
+		gtf_dispatcher_look_at(d, queue->start_not_before);
+		return;
+	}
+	why = check_owner(queue->owner, &can_login, &is_superuser, &sqlerrcode);
+	if (why)
+		fail_owner(d, queue, sqlerrcode, why);
+	else
+		start_executors(d, queue, wanted, can_login, is_superuser);
+}
+
+void
+gtf_pool_adjust(Dispatcher *d)
+{
+	int			n;
+	OwnerQueue **owners;
+
+	max_executors = gtf_limits_max_executors();
+	hungriest = NULL;
 	shortage_now = false;
+	watch_launches(d);
+	count_executors();
+
+	/* after gtf.max_executors was lowered */
+	for (int excess = total - retiring - max_executors; excess > 0; excess--)
+	{
+		if (!retire_one(NULL, true))
+			break;
+		retiring++;
+	}
+
+	owners = gtf_queue_owners(&n);
+	count_waiting(d, owners, n);
+	qsort(owners, n, sizeof(OwnerQueue *), compare_hunger);
 	for (int i = 0; i < n; i++)
 	{
 		OwnerQueue *queue = owners[i];
-		int			wanted;
-		bool		can_login = true;
-		bool		is_superuser = false;
-		int			sqlerrcode = 0;
-		char	   *why;
 
-		if (queue->waiting == 0)
+		if (queue->waiting > 0)
 		{
-			if (queue->executors == 0)
-			{
-				/* nothing left of this owner */
-				if (queue->lane >= 0)
-					gtf_lane_close(queue->lane);
-				queue->lane = -1;
-				gtf_queue_drop_owner(queue);
-			}
-			continue;
+			if (queue->lane >= 0)
+				serve_owner(d, queue);
 		}
-		if (queue->lane < 0)
-			continue;
-		wanted = queue->waiting - queue->idle - queue->launching;
-		if (wanted <= 0 || queue->executors >= max_executors)
-			continue;
-
-		if (total >= max_executors)
+		else if (queue->executors == 0)
 		{
-			bool		hungry = queue->hungry_since != 0;
-
-			if (!retire_one(queue, false) && hungry && hungriest == NULL &&
-				total - retiring >= max_executors)
-				hungriest = queue;
-			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now,
-																  hungry ? HUNGRY_MS : TAKE_IDLE_MS));
-			continue;
-		}
-		if (d->now < shortage_until)
-		{
-			if (queue->hungry_since != 0 && hungriest == NULL && retiring == 0)
-				hungriest = queue;
-			shortage_now = true;
-			gtf_dispatcher_look_at(d, shortage_until);
-			continue;
-		}
-		if (d->now < queue->start_not_before)
-		{
-			gtf_dispatcher_look_at(d, queue->start_not_before);
-			continue;
-		}
-		why = check_owner(queue->owner, &can_login, &is_superuser, &sqlerrcode);
-		if (why)
-		{
-			fail_owner(d, queue, sqlerrcode, why);
-			continue;
-		}
-		while (wanted-- > 0 && total < max_executors)
-		{
-			if (launch(d, queue, can_login, is_superuser))
-			{
-				leaving_since = room_until = 0;
-				shortage_tries = 0;
-				gtf_db_set_ceiling(my_db, 0);
-				total++;
-				continue;
-			}
-			if (room_expected(d, queue))
-				gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, LEAVING_MS));
-			else
-			{
-				report_shortage(d);
-				/* not because of a moment in which others have more */
-				if (shortage_tries > 1)
-					gtf_db_set_ceiling(my_db, total - retiring);
-				if (queue->hungry_since != 0 && hungriest == NULL && retiring == 0)
-					hungriest = queue;
-			}
-			shortage_now = true;
-			break;
+			/* nothing left of this owner */
+			if (queue->lane >= 0)
+				gtf_lane_close(queue->lane);
+			queue->lane = -1;
+			gtf_queue_drop_owner(queue);
 		}
 	}
 	feed_hungry(d, hungriest);

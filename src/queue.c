@@ -46,12 +46,6 @@ compare_due(const GtfTaskRef *a, const GtfTaskRef *b)
 	return gtf_ref_compare(a, b);
 }
 
-static int
-compare_start(const GtfTaskRef *a, const GtfTaskRef *b)
-{
-	return gtf_ref_compare(a, b);
-}
-
 /* Make room for n more. */
 static void
 reserve(GtfTaskRef **refs, int *size, int count, int n)
@@ -75,7 +69,7 @@ reserve(GtfTaskRef **refs, int *size, int count, int n)
 static int
 compare(const RefHeap *heap, const GtfTaskRef *a, const GtfTaskRef *b)
 {
-	return heap->by_due ? compare_due(a, b) : compare_start(a, b);
+	return heap->by_due ? compare_due(a, b) : gtf_ref_compare(a, b);
 }
 
 static void
@@ -209,7 +203,7 @@ gtf_queue_heap_precedes(const RefHeap *heap, const GtfTaskRef *ref)
 static int
 compare_sample_start(const void *a, const void *b)
 {
-	return compare_start(a, b);
+	return gtf_ref_compare(a, b);
 }
 
 static int
