@@ -55,7 +55,8 @@ SELECT sum(total) AS ever FROM gtf_task_stats('-infinity', 'infinity');
 SELECT count(*) AS without_bounds FROM gtf_task_stats(NULL, NULL);
 RESET ROLE;
 
--- Counters.
+-- Counters; adopting tasks is not submitting them.
+SELECT gtf_adopt();
 SELECT s.name, s.value - b.value AS more FROM gtf.stats s JOIN before b USING (name, labels)
  WHERE name LIKE 'tasks%' OR name LIKE 'attempts%' OR name = 'runtime_seconds_count' ORDER BY 1;
 SELECT s.labels->>'le' AS le, s.labels->>'database' = current_database() AS here, s.value - b.value >= lag(s.value - b.value, 1, 0) OVER () AS cumulative,

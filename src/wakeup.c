@@ -53,8 +53,11 @@ typedef struct Cancel
 static Pending *pending = NULL;
 static int	num_pending = 0;
 static int	max_pending = 0;
-static uint64 overflowed = 0;	/* so many were left out */
-static pg_uuid_t overflow_from;
+static uint64 left_out = 0;		/* so many more */
+
+/* A scan that the dispatcher is to make after the commit, and from where. */
+static bool scan_wanted = false;
+static pg_uuid_t scan_from;
 
 /* A database that this transaction keeps the workers out of. */
 typedef struct Block
@@ -87,7 +90,8 @@ forget(void)
 	cancelling = false;
 	num_cancels = 0;
 	num_pending = 0;
-	overflowed = 0;
+	left_out = 0;
+	scan_wanted = false;
 	wanted_database = InvalidOid;
 	restarted_database = InvalidOid;
 	roles_changed = false;
@@ -187,12 +191,11 @@ xact_callback(XactEvent event, void *arg)
 				}
 			}
 			act_on_cancels();
-			if (overflowed > 0)
-			{
-				gtf_submitted_scan_from(MyDatabaseId, &overflow_from);
-				/* also those that a savepoint has taken back */
-				gtf_count(MyDatabaseId, GTF_COUNT_SUBMITTED, overflowed);
-			}
+			if (scan_wanted)
+				gtf_submitted_scan_from(MyDatabaseId, &scan_from);
+			/* also those that a savepoint has taken back */
+			if (left_out > 0)
+				gtf_count(MyDatabaseId, GTF_COUNT_SUBMITTED, left_out);
 			if (flow_changed)
 				gtf_tell(MyDatabaseId, GTF_NEWS_FLOW);
 			if (OidIsValid(wanted_database))
@@ -289,9 +292,8 @@ gtf_wakeup_submitted(const GtfTaskRef *ref)
 	register_callbacks();
 	if (num_pending == MAX_PENDING)
 	{
-		/* ids of one transaction ascend, so the first left out is the lowest */
-		if (overflowed++ == 0)
-			overflow_from = ref->id;
+		left_out++;
+		gtf_wakeup_scan(&ref->id);
 		return;
 	}
 	if (num_pending == max_pending)
@@ -355,9 +357,9 @@ void
 gtf_wakeup_scan(const pg_uuid_t *from)
 {
 	register_callbacks();
-	if (!overflowed || gtf_id_compare(from, &overflow_from) < 0)
-		overflow_from = *from;
-	overflowed = true;
+	if (!scan_wanted || gtf_id_compare(from, &scan_from) < 0)
+		scan_from = *from;
+	scan_wanted = true;
 }
 
 void
