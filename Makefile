@@ -36,7 +36,7 @@ demo-stop:      ## stop the server that make demo left running
 test:           ## every suite on PostgreSQL 15
 	@exec tools/test.sh
 
-test-versions:  ## every suite on PostgreSQL 17 and 18, in a throw-away Debian tree
+test-versions:  ## every suite on PostgreSQL 17, regress and isolation on 18, in a throw-away Debian tree
 	@exec tools/test_versions.sh
 
 test-debug:     ## PostgreSQL 18 with assertions: suites under ASAN and UBSAN, then valgrind

@@ -185,30 +185,6 @@ DO $$ DECLARE s text[]; ids uuid[] := ARRAY(SELECT id FROM gtf.task_info WHERE t
 SELECT name FROM ran ORDER BY seq;
 CALL next_part();
 
--- one for 10000, and 1000 for one
-SELECT pg_advisory_lock(1);
-SELECT FROM gtf_submit('step', '{"gate": 1}', task_name => 'a');
-SELECT count(*) FROM gtf_submit_many('step', array_fill('{}'::jsonb, ARRAY[10000]), task_name => 'b', depends_on => ids('a'));
-SELECT FROM gtf_submit('step', task_name => 'c',
-	depends_on => ARRAY(SELECT id FROM gtf.task_info WHERE task_name = 'b' ORDER BY id DESC LIMIT 1000));
-SELECT pg_advisory_unlock(1);
-CALL until_ended('c');
-SELECT status, jsonb_array_length(result) FROM tasks WHERE name = 'c';
-CALL until_status('success', 'b');
-SELECT name, count(*) FROM ran GROUP BY 1 ORDER BY 1;
-TRUNCATE ran;
-SELECT FROM gtf_submit('step', task_name => 'd', delay => '1 h');
-SELECT count(*) FROM gtf_submit_many('step', array_fill('{}'::jsonb, ARRAY[1000]), task_name => 'e', depends_on => ids('d'));
-SELECT FROM gtf_submit('step', task_name => 'f',
-	depends_on => ARRAY(SELECT id FROM gtf.task_info WHERE task_name = 'e'));
-SELECT gtf_cancel(id('d'));
-CALL until_ended('f');
-CALL until_status('failure', 'e');
-SELECT name FROM ran;
-CALL next_part();
-SELECT count(*) FROM gtf.task_info;
-SELECT count(*) FROM gtf.dependents;
-
 -- what somebody waits for is not removed
 SELECT FROM gtf_submit('step', task_name => 'a');
 SELECT FROM gtf_submit('step', '{"fails": true}', task_name => 'b');

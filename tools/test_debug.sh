@@ -6,8 +6,8 @@
 #
 # Between them they see what no test expects: see BUG in lib.sh for what is
 # looked for in the logs.  A test that would take minutes under valgrind says so
-# in a comment line that begins with "not under valgrind".  T and KEEP as in test.sh; GTF_CACHE=folder keeps the
-# server there for the next run.
+# in a comment line that begins with "not under valgrind".  T and KEEP as in
+# test.sh; GTF_CACHE=folder keeps the server there for the next run.
 
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"

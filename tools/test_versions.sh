@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 #
-# test_versions.sh - make test-versions: every suite on the newer PostgreSQLs
+# test_versions.sh - make test-versions: the newer PostgreSQLs
 #
 # They come from Debian's newer suites, installed into a directory of their own
-# that is thrown away afterwards.  17 must be there; 18 is tested when the
-# archive has it.  T and KEEP as in test.sh; GTF_CACHE=folder keeps the Debian
-# tree there for the next run.
+# that is thrown away afterwards.  17 must be there, and gets every suite; 18 is
+# tested when the archive has it, without the TAP tests: make test-debug has all
+# of them run on 18.  GTF_SUITES names the suites for both.  T and KEEP as in
+# test.sh; GTF_CACHE=folder keeps the Debian tree there for the next run.
 
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -111,10 +112,12 @@ for v in $MANDATORY "${OPTIONAL[@]}"; do
     # shellcheck disable=SC2034 # as_account_in passes on what begins with GTF_
     if [[ $v == "$MANDATORY" ]]; then
         GTF_OLD_INSTALL=$old
+        suites='regress isolation tap'
     else
         GTF_OLD_INSTALL=
+        suites='regress isolation'
     fi
-    GTF_RESULT=$WORK/tmp/result GTF_SUITES=${GTF_SUITES:-regress isolation tap} \
+    GTF_RESULT=$WORK/tmp/result GTF_SUITES=${GTF_SUITES:-$suites} \
         as_account_in "$root" "$WORK/$v/tools/suites.sh" "$WORK/$v" "$v" ||
         record 0 1 # it did not get through
 done
