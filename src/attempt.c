@@ -137,8 +137,9 @@ handle_cancel(int signo, siginfo_t *info, void *ucontext)
 	StatementCancelHandler(signo);
 }
 
-bool
-gtf_interrupt_raised(void)
+/* Has a statement of the body been interrupted? */
+static bool
+interrupt_raised(void)
 {
 	/* one that is still pending has not been raised */
 	return (levels[top].interrupted || levels[top].cancelled) &&
@@ -150,7 +151,7 @@ gtf_interrupt_coming(void)
 {
 	if (levels[top].cancelled)
 		return QueryCancelPending;
-	return gtf_slot_interrupt_requested() && !gtf_interrupt_raised();
+	return gtf_slot_interrupt_requested() && !interrupt_raised();
 }
 
 GtfAbortCause
@@ -358,7 +359,7 @@ end_body(GtfAttempt *run)
 	{
 		(void) gtf_abort_requested();
 		gtf_slot_body_ends(&run->cause);
-		run->noticed = gtf_abort_noticed || gtf_interrupt_raised();
+		run->noticed = gtf_abort_noticed || interrupt_raised();
 		run->ended = true;
 	}
 	QueryCancelPending = false;
@@ -425,7 +426,7 @@ gtf_attempt_write_returned(GtfAttempt *run, Jsonb *result, GtfOutcome *outcome)
 		gtf_safepoint_end();
 		(void) gtf_abort_requested();
 		run->has_live |= gtf_slot_finishing(&run->cause);
-		run->noticed = gtf_abort_noticed || gtf_interrupt_raised();
+		run->noticed = gtf_abort_noticed || interrupt_raised();
 		QueryCancelPending = false;
 	}
 

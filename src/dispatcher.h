@@ -122,12 +122,6 @@ extern void gtf_live_write(Dispatcher *d);
 extern void gtf_settle_lost(Dispatcher *d);
 
 /*
- * The cleanup handlers of a lost attempt, which this reference is for, are
- * given up.
- */
-extern void gtf_settle_no_cleanup(const GtfTaskRef *ref, const char *why);
-
-/*
  * There is no free slot for an executor.  If this database has none, lost
  * attempts must not wait for one.
  */

@@ -26,10 +26,7 @@ extern int32 gtf_current_attempt;
  */
 extern bool gtf_abort_noticed;
 
-/* Has a statement of the body been interrupted? */
-extern bool gtf_interrupt_raised(void);
-
-/* Will one be, any moment? */
+/* Will a statement of the body be interrupted, any moment? */
 extern bool gtf_interrupt_coming(void);
 
 /* Is the running task asked to stop?  Not only by way of its slot. */

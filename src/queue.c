@@ -176,8 +176,8 @@ note_expiry(const GtfTaskRef *ref)
 		next_expiry = ref->expires_at;
 }
 
-void
-gtf_queue_heap_push(RefHeap *heap, const GtfTaskRef *ref)
+static void
+push(RefHeap *heap, const GtfTaskRef *ref)
 {
 	reserve(&heap->refs, &heap->size, heap->count, 1);
 	heap->refs[heap->count] = *ref;
@@ -273,7 +273,7 @@ gtf_queue_heap_add(RefHeap *heap, const GtfTaskRef *ref)
 		if (beyond_cutoff(heap, ref))
 			return;
 	}
-	gtf_queue_heap_push(heap, ref);
+	push(heap, ref);
 }
 
 /* ---- the queue ---- */
@@ -348,7 +348,7 @@ gtf_queue_pop(OwnerQueue *queue)
 void
 gtf_queue_push(OwnerQueue *queue, const GtfTaskRef *ref)
 {
-	gtf_queue_heap_push(&queue->ready, ref);
+	push(&queue->ready, ref);
 }
 
 void
@@ -376,7 +376,7 @@ void
 gtf_queue_return(const GtfTaskRef *ref, TimestampTz now)
 {
 	/* it was in memory before: no cutoff applies */
-	gtf_queue_heap_push(ref->due > now ? &delayed :
+	push(ref->due > now ? &delayed :
 						&gtf_queue_owner(ref->owner)->ready, ref);
 }
 

@@ -131,7 +131,6 @@ extern void gtf_queue_drop_owner(OwnerQueue *queue);
  */
 extern void gtf_queue_heap_init(RefHeap *heap, bool by_due);
 extern void gtf_queue_heap_done(RefHeap *heap);
-extern void gtf_queue_heap_push(RefHeap *heap, const GtfTaskRef *ref);
 extern bool gtf_queue_heap_peek(const RefHeap *heap, GtfTaskRef *ref);
 extern void gtf_queue_heap_pop(RefHeap *heap);
 

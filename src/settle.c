@@ -188,6 +188,16 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 		next->lsn = ended_lsn;
 }
 
+/* The cleanup handlers of a lost attempt are given up. */
+static void
+no_cleanup(const GtfTaskRef *ref, const char *why)
+{
+	ereport(WARNING,
+			(errmsg("cleanup handlers of gtf task %s did not run: %s",
+					gtf_id_text(&ref->id), why)));
+	gtf_kept_over(&ref->id);
+}
+
 /*
  * Does the lost attempt have to wait for its cleanup handlers?  They run in
  * an executor of the owner (cleanup.c), which is sent for it like for a task;
@@ -212,7 +222,7 @@ cleaning_up(Dispatcher *d, const GtfSlotInfo *info)
 		return false;
 	if (info->kept_tries >= CLEANUP_TRIES)
 	{
-		gtf_settle_no_cleanup(&info->ref, "its executor was lost, too");
+		no_cleanup(&info->ref, "its executor was lost, too");
 		return false;
 	}
 	if (sent == NULL)
@@ -241,15 +251,6 @@ cleaning_up(Dispatcher *d, const GtfSlotInfo *info)
 }
 
 void
-gtf_settle_no_cleanup(const GtfTaskRef *ref, const char *why)
-{
-	ereport(WARNING,
-			(errmsg("cleanup handlers of gtf task %s did not run: %s",
-					gtf_id_text(&ref->id), why)));
-	gtf_kept_over(&ref->id);
-}
-
-void
 gtf_settle_no_room(Dispatcher *d)
 {
 	GtfSlotInfo info;
@@ -264,7 +265,7 @@ gtf_settle_no_room(Dispatcher *d)
 	{
 		if (gtf_slot_info(i, &info) && info.database == MyDatabaseId &&
 			info.kept_state == GTF_KEPT_WAITING && info.num_kept > 0)
-			gtf_settle_no_cleanup(&info.ref, "no slot is free for an executor");
+			no_cleanup(&info.ref, "no slot is free for an executor");
 	}
 	gtf_dispatcher_look_at(d, d->now);
 }
@@ -678,7 +679,7 @@ end_together(const GtfTaskRef *refs, int n, int sqlerrcode,
 		found[i] = GTF_PROBE_EXISTS;
 		if (refs[i].flags & GTF_REF_CLEANUP)
 		{
-			gtf_settle_no_cleanup(&refs[i], message);
+			no_cleanup(&refs[i], message);
 			continue;
 		}
 		/* a scan has met it on its way, and it has started since */

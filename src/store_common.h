@@ -53,6 +53,9 @@ extern void gtf_writer_put(StoreWriter *writer);
 extern bool gtf_writer_try(StoreWriter *writer);
 extern void gtf_writer_close(StoreWriter *writer);
 
+/* gtf_store_home() of this database. */
+extern int32 gtf_own_home(void);
+
 /* The rest of a task's row, see store_depend.c. */
 extern Datum gtf_ids_to_array(const pg_uuid_t *ids, int n);
 extern void gtf_dependents_put(const GtfTask *task);
@@ -132,6 +135,13 @@ extern void gtf_spi_end(StoreSpi *spi);
  * will be when this transaction commits.
  */
 extern bool gtf_heap_delete_nowait(Relation rel, ItemPointer tid);
+
+/* Datum d, bool isnull = a column of TupleTableSlot *slot */
+#define GET(att) (d = slot_getattr(slot, (att), &isnull))
+
+/* The same the other way round: into Datum *values and bool *isnull. */
+#define PUT(att, datum) \
+	(values[(att) - 1] = (datum), isnull[(att) - 1] = false)
 
 #define text_or_null(slot, att, out) \
 	do { \

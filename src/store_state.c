@@ -51,8 +51,6 @@ enum
 	STATE_SYSTEM_IDENTIFIER = 1, STATE_DATABASE, STATE_SUSPECT_BEFORE
 };
 
-#define GET(att) (d = slot_getattr(slot, (att), &isnull))
-
 static void
 live_from_slot(TupleTableSlot *slot, GtfLive *live, bool with_payload)
 {
@@ -151,9 +149,6 @@ gtf_store_live_delete_attempt(const pg_uuid_t *id, int32 attempt)
 static void
 put_report(const GtfLive *live, Datum *values, bool *isnull)
 {
-#define PUT(att, datum) \
-	(values[(att) - 1] = (datum), isnull[(att) - 1] = false)
-
 	isnull[LIVE_PROGRESS_KIND - 1] = true;
 	isnull[LIVE_PROGRESS_CURRENT - 1] = true;
 	isnull[LIVE_PROGRESS_TOTAL - 1] = true;

@@ -52,8 +52,6 @@ type_from_slot(TupleTableSlot *slot)
 	bool		isnull;
 	Datum		d;
 
-#define GET(att) (d = slot_getattr(slot, (att), &isnull))
-
 	GET(VERSION);
 	type->version = DatumGetInt32(d);
 	text_or_null(slot, TASK_TYPE, type->name);
@@ -169,31 +167,31 @@ gtf_store_type_put(struct GtfType *type)
 
 	(void) gtf_store_type_retire(type->name);
 
-#define PUT_TEXT(s) \
+#define ARG_TEXT(s) \
 	(nulls[n] = (s) ? ' ' : 'n', values[n++] = (s) ? CStringGetTextDatum(s) : (Datum) 0)
-#define PUT(d) (nulls[n] = ' ', values[n++] = (d))
-#define PUT_INTERVAL(i) \
+#define ARG(d) (nulls[n] = ' ', values[n++] = (d))
+#define ARG_INTERVAL(i) \
 	(nulls[n] = (i) ? ' ' : 'n', values[n++] = (i) ? IntervalPGetDatum(i) : (Datum) 0)
 
-	PUT_TEXT(type->name);
-	PUT(CharGetDatum((char) type->kind));
-	PUT_TEXT(type->handler);
-	PUT(ObjectIdGetDatum(type->handler_owner));
+	ARG_TEXT(type->name);
+	ARG(CharGetDatum((char) type->kind));
+	ARG_TEXT(type->handler);
+	ARG(ObjectIdGetDatum(type->handler_owner));
 	if (!OidIsValid(type->handler_owner))
 		nulls[n - 1] = 'n';
-	PUT_TEXT(type->hook);
-	PUT_TEXT(type->library);
-	PUT(CharGetDatum(type->scope));
-	PUT_INTERVAL(type->timeout);
-	PUT_INTERVAL(type->hard_timeout);
-	PUT_TEXT(type->abort);
-	PUT(Int32GetDatum(type->max_attempts));
-	PUT_INTERVAL(type->retry_delay);
-	PUT(Int32GetDatum(type->priority));
-	PUT_TEXT(type->queue);
-	PUT_TEXT(type->submit_role);
-	PUT_TEXT(type->description);
-	PUT(ObjectIdGetDatum(type->registered_by));
+	ARG_TEXT(type->hook);
+	ARG_TEXT(type->library);
+	ARG(CharGetDatum(type->scope));
+	ARG_INTERVAL(type->timeout);
+	ARG_INTERVAL(type->hard_timeout);
+	ARG_TEXT(type->abort);
+	ARG(Int32GetDatum(type->max_attempts));
+	ARG_INTERVAL(type->retry_delay);
+	ARG(Int32GetDatum(type->priority));
+	ARG_TEXT(type->queue);
+	ARG_TEXT(type->submit_role);
+	ARG_TEXT(type->description);
+	ARG(ObjectIdGetDatum(type->registered_by));
 	Assert(n == lengthof(argtypes));
 
 	gtf_roles_note(type->registered_by);
