@@ -205,6 +205,51 @@ CREATE TRIGGER restored AFTER INSERT ON gtf.state
 	FOR EACH STATEMENT EXECUTE FUNCTION gtf._restored();
 ALTER TABLE gtf.state ENABLE ALWAYS TRIGGER restored;
 
+-- Who writes into these tables can make anybody run anything.  Privileges are
+-- not enough to keep others out: pg_write_all_data has them on every table.
+CREATE FUNCTION gtf._guard()
+RETURNS trigger LANGUAGE C AS 'MODULE_PATHNAME', 'gtf_guard';
+REVOKE EXECUTE ON FUNCTION gtf._guard() FROM PUBLIC;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON gtf.task_type_versions
+	FOR EACH STATEMENT EXECUTE FUNCTION gtf._guard();
+ALTER TABLE gtf.task_type_versions ENABLE ALWAYS TRIGGER guard;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON gtf.tasks
+	FOR EACH STATEMENT EXECUTE FUNCTION gtf._guard();
+ALTER TABLE gtf.tasks ENABLE ALWAYS TRIGGER guard;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON gtf.outcomes
+	FOR EACH STATEMENT EXECUTE FUNCTION gtf._guard();
+ALTER TABLE gtf.outcomes ENABLE ALWAYS TRIGGER guard;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON gtf.live
+	FOR EACH STATEMENT EXECUTE FUNCTION gtf._guard();
+ALTER TABLE gtf.live ENABLE ALWAYS TRIGGER guard;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON gtf.keys
+	FOR EACH STATEMENT EXECUTE FUNCTION gtf._guard();
+ALTER TABLE gtf.keys ENABLE ALWAYS TRIGGER guard;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON gtf.task_subscribers
+	FOR EACH STATEMENT EXECUTE FUNCTION gtf._guard();
+ALTER TABLE gtf.task_subscribers ENABLE ALWAYS TRIGGER guard;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON gtf.dependents
+	FOR EACH STATEMENT EXECUTE FUNCTION gtf._guard();
+ALTER TABLE gtf.dependents ENABLE ALWAYS TRIGGER guard;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON gtf.flow
+	FOR EACH STATEMENT EXECUTE FUNCTION gtf._guard();
+ALTER TABLE gtf.flow ENABLE ALWAYS TRIGGER guard;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON gtf.abort_requests
+	FOR EACH STATEMENT EXECUTE FUNCTION gtf._guard();
+ALTER TABLE gtf.abort_requests ENABLE ALWAYS TRIGGER guard;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON gtf.state
+	FOR EACH STATEMENT EXECUTE FUNCTION gtf._guard();
+ALTER TABLE gtf.state ENABLE ALWAYS TRIGGER guard;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON gtf.roles
+	FOR EACH STATEMENT EXECUTE FUNCTION gtf._guard();
+ALTER TABLE gtf.roles ENABLE ALWAYS TRIGGER guard;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON gtf.counters
+	FOR EACH STATEMENT EXECUTE FUNCTION gtf._guard();
+ALTER TABLE gtf.counters ENABLE ALWAYS TRIGGER guard;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON gtf.clean
+	FOR EACH STATEMENT EXECUTE FUNCTION gtf._guard();
+ALTER TABLE gtf.clean ENABLE ALWAYS TRIGGER guard;
+
 -- ---------------------------------------------------------------------------
 -- Task types
 -- ---------------------------------------------------------------------------
@@ -1066,6 +1111,7 @@ COMMENT ON TABLE gtf.counters IS 'what was counted until the server was stopped;
 COMMENT ON TABLE gtf.clean IS 'has a row unless the server has crashed since';
 COMMENT ON TABLE gtf.roles IS 'names of roles, for copies of these tables in another server';
 COMMENT ON FUNCTION gtf._restored IS 'internal: a dump is being restored';
+COMMENT ON FUNCTION gtf._guard IS 'internal: nobody but gtf writes into its tables';
 
 COMMENT ON VIEW gtf.task_info IS 'the tasks that the current user may see, in their current state, newest first';
 COMMENT ON VIEW gtf.task_subscribers_info IS 'subscribers of the tasks that the current user may see';

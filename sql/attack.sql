@@ -13,6 +13,8 @@ CREATE FUNCTION work(secret text DEFAULT '') RETURNS text LANGUAGE sql AS 'SELEC
 CREATE FUNCTION closed() RETURNS void LANGUAGE sql AS '';
 REVOKE EXECUTE ON FUNCTION closed() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION closed() TO regress_gtf_alice;
+CREATE FUNCTION large(n int DEFAULT 1, args jsonb DEFAULT NULL) RETURNS jsonb LANGUAGE sql AS 'SELECT jsonb_agg(1e131071) FROM generate_series(1, n)';
+SELECT gtf_register_task('large', 'large(int,jsonb)');
 SELECT gtf_register_task('work', 'work(text)'), gtf_register_task('shared', 'work(text)', scope => 'shared'),
   gtf_register_task('closed', 'closed()', scope => 'shared'), gtf_register_task('team', 'work(text)', scope => 'shared', submit_role => 'regress_gtf_admin');
 -- the error of a command, for the caller
@@ -234,10 +236,56 @@ SELECT fails('CREATE TRIGGER t AFTER INSERT ON eve.inserted EXECUTE FUNCTION gtf
 RESET ROLE;
 SELECT fails('SELECT gtf._restored()');
 
+-- ---------------------------------------------------------------------------
+-- Rows that nobody can read: they would be in the lists of administrators
+-- ---------------------------------------------------------------------------
+SET ROLE regress_gtf_eve;
+-- small, but gigabytes as text
+SELECT fails($$SELECT gtf_submit('large', (SELECT jsonb_build_object('args', jsonb_agg(1e131071)) FROM generate_series(1, 1000)))$$);
+SELECT fails($$SELECT gtf_submit_many('large', ARRAY[(SELECT jsonb_build_object('args', jsonb_agg(1e131071)) FROM generate_series(1, 1000))])$$);
+SELECT fails($$SELECT gtf_submit('work', task_name => repeat('x', 1024 * 1024 + 1))$$);
+SELECT fails($$SELECT gtf_submit('work', task_key => repeat('x', 1024 * 1024 + 1))$$);
+SELECT fails($$SELECT gtf_submit('work') FROM set_config('gtf.app_user', repeat('x', 1024 * 1024 + 1), true)$$);
+SELECT gtf_submit('large', '{"n": 1000}') AS large \gset
+CALL gtf_wait(:'large');
+CALL gtf_run('large', '{"n": 1000}') \gset run_
+SELECT :'run_status' AS status;
+-- neither in an error
+SELECT gtf_submit_sql($$DO 'BEGIN RAISE ''x%'', repeat(''x'', 200000) USING DETAIL = repeat(''y'', 200000), HINT = repeat(''z'', 200000); END'$$) AS long \gset
+CALL gtf_wait(:'long');
+RESET ROLE;
+SELECT length(error_message), right(error_message, 5), octet_length(stack_trace) < 500000 AS cut FROM gtf.task_info WHERE id = :'long';
+SELECT error_message, exception_type FROM gtf.task_info WHERE id = :'large';
+SELECT count(*) = count(properties) AS whole FROM gtf_iter_tasks();
+SELECT count(*) FROM gtf_iter_tasks(search => 'nowhere');
+
+-- ---------------------------------------------------------------------------
+-- Privileges on all tables, as pg_write_all_data has: those of everybody would follow
+-- ---------------------------------------------------------------------------
+GRANT pg_write_all_data TO regress_gtf_eve;
+SET ROLE regress_gtf_eve;
+SELECT left(fails(c), 5), c FROM unnest(ARRAY['gtf.tasks', 'gtf.task_subscribers', 'gtf.keys', 'gtf.outcomes', 'gtf.live', 'gtf.abort_requests',
+  'gtf.task_type_versions', 'gtf.state', 'gtf.roles', 'gtf.dependents', 'gtf.flow', 'gtf.counters', 'gtf.clean']) AS r,
+  format('INSERT INTO %s DEFAULT VALUES', r) AS c WHERE fails(c) NOT LIKE '42501%' OR fails('DELETE FROM ' || r) NOT LIKE '42501%';
+SELECT fails('INSERT INTO gtf.tasks DEFAULT VALUES');
+SELECT fails('UPDATE gtf.tasks SET owner = 10');
+SELECT fails('DELETE FROM gtf.roles');
+SELECT fails('SELECT gtf._guard()');
+-- what eve does by gtf's functions goes on
+SELECT gtf_cancel(gtf_submit('shared', '{}', 'all data', delay => '1 h'));
+RESET ROLE;
+-- privileges that were granted by name are the same; who restores is a superuser
+GRANT ALL ON gtf.tasks TO regress_gtf_alice;
+SET ROLE regress_gtf_alice;
+SELECT fails('UPDATE gtf.tasks SET owner = 10');
+SELECT fails('TRUNCATE gtf.tasks');
+RESET ROLE;
+SELECT fails('SELECT gtf._guard()');
+
 ALTER DATABASE :"db" OWNER TO :"owner";
 SET client_min_messages = error;
 DROP SCHEMA eve CASCADE;
 RESET client_min_messages;
 DROP EXTENSION gtf;
-DROP FUNCTION join_as_alice, cancel_as_alice, touches, answers, fails, work, closed;
+DROP FUNCTION join_as_alice, cancel_as_alice, touches, answers, fails, work, closed, large;
 DROP ROLE regress_gtf_alice, regress_gtf_eve, regress_gtf_team, regress_gtf_admin;

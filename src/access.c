@@ -9,14 +9,19 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_authid.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "access.h"
 #include "compat.h"
 #include "settings.h"
 #include "store.h"
+
+PG_FUNCTION_INFO_V1(gtf_guard);
 
 bool
 gtf_is_admin(Oid role)
@@ -71,4 +76,30 @@ gtf_may_connect(Oid role, bool *can_login, bool *is_superuser, int *sqlerrcode)
 	}
 	ReleaseSysCache(tuple);
 	return why;
+}
+
+/*
+ * gtf._guard() RETURNS trigger
+ *
+ * A table of ours is changed with SQL: by ourselves, who are its owner then,
+ * or by a restore or a superuser at work.
+ */
+Datum
+gtf_guard(PG_FUNCTION_ARGS)
+{
+	Relation	rel;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("gtf._guard() is called by gtf only")));
+	rel = ((TriggerData *) fcinfo->context)->tg_relation;
+	if (!has_privs_of_role(GetUserId(), rel->rd_rel->relowner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for table %s",
+						RelationGetRelationName(rel)),
+				 errdetail("Only the owner of the extension writes into its tables.")));
+	/* a null pointer, not a null value, is what a trigger returns */
+	PG_RETURN_POINTER(NULL);
 }

@@ -47,6 +47,15 @@ typedef struct ResultReceiver
 	Jsonb	   *result;
 } ResultReceiver;
 
+/* A result that is too large is an error of the body. */
+static Jsonb *
+checked(Jsonb *result)
+{
+	if (result)
+		gtf_check_jsonb(result, "result");
+	return result;
+}
+
 Jsonb *
 gtf_body_run_function(const GtfTask *task, struct GtfType *type)
 {
@@ -59,7 +68,7 @@ gtf_body_run_function(const GtfTask *task, struct GtfType *type)
 	Jsonb	   *result = NULL;
 
 	if (type->kind == GTF_TYPE_HOOK)
-		return gtf_hook_run(task, type, context);
+		return checked(gtf_hook_run(task, type, context));
 
 	estate = CreateExecutorState();
 	expr = gtf_type_call_expr(type, task->args, NULL);
@@ -70,7 +79,7 @@ gtf_body_run_function(const GtfTask *task, struct GtfType *type)
 	if (!isnull && exprType((Node *) expr) != VOIDOID)
 		result = DatumGetJsonbPCopy(value);
 	FreeExecutorState(estate);
-	return result;
+	return checked(result);
 }
 
 static void
@@ -173,7 +182,7 @@ gtf_body_run_procedure(const GtfTask *task, struct GtfType *type,
 	CommitTransactionCommand();
 	debug_query_string = NULL;
 	MemoryContextSwitchTo(context);
-	return type->kind == GTF_TYPE_HOOK ? gtf_hook_take_result() : receiver.result;
+	return checked(type->kind == GTF_TYPE_HOOK ? gtf_hook_take_result() : receiver.result);
 }
 
 Jsonb *

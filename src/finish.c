@@ -15,6 +15,7 @@
 #include "access/xlog.h"
 #include "common/pg_prng.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -26,6 +27,8 @@
 #include "signal.h"
 #include "store.h"
 #include "worker.h"
+
+#define MAX_ERROR_TEXT	65536	/* bytes of a message, a detail and so on */
 
 /*
  * Delay before the attempt after `attempt`: retry_delay doubled for each
@@ -313,18 +316,43 @@ gtf_finish_tell(const GtfOutcome *outcome, XLogRecPtr lsn)
 	}
 }
 
+/*
+ * Texts of errors have no limit of their own, but are shown in the lists of
+ * all who see the task.
+ */
+static void
+add_text(StringInfo buf, const char *text)
+{
+	size_t		length = strlen(text);
+
+	if (length <= MAX_ERROR_TEXT)
+		appendBinaryStringInfo(buf, text, length);
+	else
+	{
+		appendBinaryStringInfo(buf, text,
+							   pg_mbcliplen(text, (int) length, MAX_ERROR_TEXT));
+		appendStringInfoString(buf, " ...");
+	}
+}
+
+static void
+add_field(StringInfo trace, const char *name, const char *text)
+{
+	if (text == NULL)
+		return;
+	appendStringInfo(trace, "%s:  ", name);
+	add_text(trace, text);
+	appendStringInfoChar(trace, '\n');
+}
+
 /* What is known of an error besides its message. */
 static void
 add_trace(StringInfo trace, const ErrorData *edata)
 {
-	if (edata->detail)
-		appendStringInfo(trace, "DETAIL:  %s\n", edata->detail);
-	if (edata->hint)
-		appendStringInfo(trace, "HINT:  %s\n", edata->hint);
-	if (edata->context)
-		appendStringInfo(trace, "CONTEXT:  %s\n", edata->context);
-	if (edata->internalquery)
-		appendStringInfo(trace, "QUERY:  %s\n", edata->internalquery);
+	add_field(trace, "DETAIL", edata->detail);
+	add_field(trace, "HINT", edata->hint);
+	add_field(trace, "CONTEXT", edata->context);
+	add_field(trace, "QUERY", edata->internalquery);
 }
 
 static const char *
@@ -346,7 +374,7 @@ gtf_finish_set_errors(GtfOutcome *outcome, const ErrorData *edata,
 	initStringInfo(&trace);
 	if (edata)
 	{
-		appendStringInfoString(&message, message_of(edata));
+		add_text(&message, message_of(edata));
 		add_trace(&trace, edata);
 		if (handler_errors != NIL)
 			appendStringInfoString(&message, " | ");
@@ -362,7 +390,7 @@ gtf_finish_set_errors(GtfOutcome *outcome, const ErrorData *edata,
 							 error->is_abort ? "Abort" : "Cleanup");
 		else if (foreach_current_index(lc) > 0)
 			appendStringInfoString(&message, "; ");
-		appendStringInfoString(&message, message_of(error->edata));
+		add_text(&message, message_of(error->edata));
 		appendStringInfo(&trace, "HANDLER:  %s (%s)\n", error->name,
 						 error->is_abort ? "abort" : "cleanup");
 		add_trace(&trace, error->edata);

@@ -258,6 +258,11 @@ write_task(GtfTaskWriter *writer, GtfType *type, const GtfTaskOptions *o,
 {
 	GtfTask		task = *written;
 
+	gtf_check_text(o->task_key, "task_key");
+	gtf_check_text(o->task_name, "task_name");
+	gtf_check_text(gtf_app_user, "gtf.app_user");
+	gtf_check_jsonb(args, "args");
+
 	task.created_at = GetCurrentTimestamp();
 	gtf_id_build(gtf_shmem_next_ticks(gtf_id_ticks_from_timestamp(task.created_at)),
 				 &task.id);

@@ -229,3 +229,34 @@ gtf_jsonb_text_length(const Jsonb *jsonb)
 	pfree(text.data);
 	return text.len;
 }
+
+void
+gtf_check_jsonb(const Jsonb *jsonb, const char *what)
+{
+	/*
+	 * No value is longer as text, in relation, than a number with all the
+	 * digits that numeric can have, which takes 12 bytes: what is smaller
+	 * than this need not be measured.
+	 */
+	if (VARSIZE(jsonb) < GTF_MAX_JSON / 12500)
+		return;
+	if (VARSIZE(jsonb) > 2 * GTF_MAX_JSON ||
+		gtf_jsonb_text_length(jsonb) > GTF_MAX_JSON)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%s is too large", what),
+				 errdetail("The limit is %d MB as text, %d MB as it is stored.",
+						   GTF_MAX_JSON / (1024 * 1024),
+						   GTF_MAX_JSON / (512 * 1024))));
+}
+
+void
+gtf_check_text(const char *text, const char *what)
+{
+	if (text && strlen(text) > GTF_MAX_TEXT)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%s is too long", what),
+				 errdetail("It has %zu bytes, the limit is %d bytes.",
+						   strlen(text), GTF_MAX_TEXT)));
+}

@@ -119,6 +119,18 @@ extern int	gtf_interval_sign(const Interval *interval);
 /* Length in bytes of the text form, which users can measure. */
 extern int	gtf_jsonb_text_length(const Jsonb *jsonb);
 
+/*
+ * What is kept with a task is read by others, along with all their other
+ * tasks: neither a row of a view nor a JSON that is built of it may come to
+ * the limits of PostgreSQL.  ERROR 54000 if the JSON, in either of its forms,
+ * or the text is too large; what says which it is.
+ */
+#define GTF_MAX_JSON	(64 * 1024 * 1024)	/* bytes, as text */
+#define GTF_MAX_TEXT	(1024 * 1024)
+
+extern void gtf_check_jsonb(const Jsonb *jsonb, const char *what);
+extern void gtf_check_text(const char *text, const char *what);
+
 /* Canonical text of an id, in a static buffer of one of four slots. */
 extern const char *gtf_id_text(const pg_uuid_t *id);
 
