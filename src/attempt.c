@@ -32,7 +32,6 @@
 #include "utils/timestamp.h"
 
 #include "attempt.h"
-#include "executor.h"
 #include "finish.h"
 #include "hook.h"
 #include "on_abort.h"
@@ -45,7 +44,7 @@
 #define DEAF_MS			1000	/* that it takes no code to serve interrupts */
 
 const GtfTask *gtf_current_task = NULL;
-const struct GtfType *gtf_current_type = NULL;
+const GtfType *gtf_current_type = NULL;
 int32		gtf_current_attempt = 0;
 bool		gtf_abort_noticed = false;
 
@@ -58,7 +57,7 @@ typedef struct Level
 
 	/* while a level above runs: what was current */
 	const GtfTask *task;
-	const struct GtfType *type;
+	const GtfType *type;
 	int32		attempt;
 	bool		noticed;
 	GtfSafepointState safepoint;
@@ -163,8 +162,7 @@ gtf_abort_requested(void)
 }
 
 void
-gtf_executor_set_task(const GtfTask *task, const struct GtfType *type,
-					  int32 attempt)
+gtf_attempt_set_task(const GtfTask *task, const GtfType *type, int32 attempt)
 {
 	gtf_current_task = task;
 	gtf_current_type = type;
@@ -374,7 +372,7 @@ gtf_attempt_run_handlers(GtfAttempt *run, bool raised)
 	{
 		end_body(run);
 		/* its settings went with the transaction */
-		gtf_executor_set_task(run->task, run->type, run->ref.attempt);
+		gtf_attempt_set_task(run->task, run->type, run->ref.attempt);
 	}
 	if (!run->in_block)
 		gtf_handlers_check_constraints();

@@ -4,7 +4,7 @@
  *	  One attempt as it goes on, in the process that runs it.
  *
  * For executors (executor.c) and for sessions that run a task themselves
- * (run.c).
+ * (run.c); and for code that a body calls, what the current task is.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,6 +43,31 @@ typedef struct GtfAttempt
 	GtfTaskRef	next;
 	XLogRecPtr	next_lsn;
 } GtfAttempt;
+
+/* ---- the current task ---- */
+
+/* NULL, NULL and 0 outside a task. */
+extern const GtfTask *gtf_current_task;
+extern const GtfType *gtf_current_type;
+extern int32 gtf_current_attempt;
+
+/*
+ * Has the running body been told that it shall stop?  Set by whatever tells
+ * it.
+ */
+extern bool gtf_abort_noticed;
+
+/* Will a statement of the body be interrupted, any moment? */
+extern bool gtf_interrupt_coming(void);
+
+/* Is the running task asked to stop?  Not only by way of its slot. */
+extern GtfAbortCause gtf_abort_requested(void);
+
+/* Make this the task that the process is running; NULL: none. */
+extern void gtf_attempt_set_task(const GtfTask *task, const GtfType *type,
+								 int32 attempt);
+
+/* ---- its attempt ---- */
 
 /* What the type says about how the code can be stopped. */
 extern GtfAbortMode gtf_attempt_mode(const GtfType *type);

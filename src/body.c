@@ -34,8 +34,8 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "body.h"
 #include "compat.h"
-#include "executor.h"
 #include "hook.h"
 #include "registry.h"
 
@@ -57,7 +57,7 @@ checked(Jsonb *result)
 }
 
 Jsonb *
-gtf_body_run_function(const GtfTask *task, struct GtfType *type)
+gtf_body_run_function(const GtfTask *task, GtfType *type)
 {
 	MemoryContext context = CurrentMemoryContext;
 	EState	   *estate;
@@ -143,7 +143,7 @@ run_portal(const char *source, CommandTag tag, List *plans,
 }
 
 Jsonb *
-gtf_body_run_procedure(const GtfTask *task, struct GtfType *type,
+gtf_body_run_procedure(const GtfTask *task, GtfType *type,
 					   MemoryContext context)
 {
 	ResultReceiver receiver = {{0}};
@@ -185,53 +185,124 @@ gtf_body_run_procedure(const GtfTask *task, struct GtfType *type,
 	return checked(type->kind == GTF_TYPE_HOOK ? gtf_hook_take_result() : receiver.result);
 }
 
+/* ---- ad-hoc commands ---- */
+
+/* A jsonb object with a single key, whose value is a string. */
+static Jsonb *
+object_of(const char *key, const char *string)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	item;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	item.type = jbvString;
+	item.val.string.val = unconstify(char *, key);
+	item.val.string.len = strlen(key);
+	pushJsonbValue(&state, WJB_KEY, &item);
+	item.val.string.val = unconstify(char *, string);
+	item.val.string.len = strlen(string);
+	pushJsonbValue(&state, WJB_VALUE, &item);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
 Jsonb *
-gtf_body_run_command(const GtfTask *task, MemoryContext context)
+gtf_command_args(const char *command)
+{
+	return object_of("command", command);
+}
+
+char *
+gtf_command_of_args(Jsonb *args)
 {
 	JsonbValue	key;
 	JsonbValue *value;
+
+	if (!JB_ROOT_IS_OBJECT(args) || JB_ROOT_COUNT(args) != 1)
+		return NULL;
+	key.type = jbvString;
+	key.val.string.val = "command";
+	key.val.string.len = strlen("command");
+	value = findJsonbValueFromContainer(&args->root, JB_FOBJECT, &key);
+	if (value == NULL || value->type != jbvString)
+		return NULL;
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+RawStmt *
+gtf_command_parse(const char *command)
+{
+	List	   *parsed = pg_parse_query(command);
+
+	if (list_length(parsed) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("command must be exactly one SQL command"),
+				 errdetail("It has %d.", list_length(parsed))));
+	return linitial_node(RawStmt, parsed);
+}
+
+const char *
+gtf_command_refused(const RawStmt *command)
+{
+	Node	   *stmt = command->stmt;
+
+	if (IsA(stmt, TransactionStmt))
+		return "transaction control";
+	if (IsA(stmt, CopyStmt) && !castNode(CopyStmt, stmt)->is_program &&
+		castNode(CopyStmt, stmt)->filename == NULL)
+		return castNode(CopyStmt, stmt)->is_from ?
+			"COPY FROM STDIN" : "COPY TO STDOUT";
+	if (IsA(stmt, ListenStmt))
+		return "LISTEN";
+	if (IsA(stmt, UnlistenStmt))
+		return "UNLISTEN";
+	return NULL;
+}
+
+/* {"command_tag": ...} of a command that has run. */
+static Jsonb *
+tag_as_result(const QueryCompletion *qc)
+{
+	char		completion[COMPLETION_TAG_BUFSIZE];
+
+	if (command_tag_display_rowcount(qc->commandTag))
+		snprintf(completion, sizeof(completion),
+				 qc->commandTag == CMDTAG_INSERT ? "%s 0 " UINT64_FORMAT : "%s " UINT64_FORMAT,
+				 GetCommandTagName(qc->commandTag), qc->nprocessed);
+	else
+		strlcpy(completion, GetCommandTagName(qc->commandTag), sizeof(completion));
+	return object_of("command_tag", completion);
+}
+
+Jsonb *
+gtf_body_run_command(const GtfTask *task, MemoryContext context)
+{
 	char	   *command;
-	List	   *parsed;
 	RawStmt    *raw;
 	CommandTag	tag;
 	List	   *queries;
 	List	   *plans;
 	QueryCompletion qc;
 	DestReceiver *receiver;
-	char		completion[COMPLETION_TAG_BUFSIZE];
-	JsonbParseState *state = NULL;
-	JsonbValue	item;
-	Jsonb	   *result;
 
 	MemoryContextSwitchTo(context);
-	key.type = jbvString;
-	key.val.string.val = "command";
-	key.val.string.len = strlen("command");
-	value = findJsonbValueFromContainer(&task->args->root, JB_FOBJECT, &key);
-	if (value == NULL || value->type != jbvString)
+	command = gtf_command_of_args(task->args);
+	if (command == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("task has no command")));
-	command = pnstrdup(value->val.string.val, value->val.string.len);
 	debug_query_string = command;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	MemoryContextSwitchTo(context);
-	parsed = pg_parse_query(command);
-	if (list_length(parsed) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("command must be exactly one SQL command")));
-	raw = linitial_node(RawStmt, parsed);
+	raw = gtf_command_parse(command);
 
 	/*
 	 * Looked at when it was submitted, but how a command is parsed depends on
 	 * settings, and those of the owner may be others.
 	 */
-	if (IsA(raw->stmt, TransactionStmt) || IsA(raw->stmt, ListenStmt) ||
-		(IsA(raw->stmt, CopyStmt) && !castNode(CopyStmt, raw->stmt)->is_program &&
-		 castNode(CopyStmt, raw->stmt)->filename == NULL))
+	if (gtf_command_refused(raw))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s cannot be run as a task",
@@ -256,21 +327,5 @@ gtf_body_run_command(const GtfTask *task, MemoryContext context)
 	MemoryContextSwitchTo(context);
 	if (qc.commandTag == CMDTAG_UNKNOWN)
 		SetQueryCompletion(&qc, tag, 0);
-	if (command_tag_display_rowcount(qc.commandTag))
-		snprintf(completion, sizeof(completion),
-				 qc.commandTag == CMDTAG_INSERT ? "%s 0 " UINT64_FORMAT : "%s " UINT64_FORMAT,
-				 GetCommandTagName(qc.commandTag), qc.nprocessed);
-	else
-		strlcpy(completion, GetCommandTagName(qc.commandTag), sizeof(completion));
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	item.type = jbvString;
-	item.val.string.val = "command_tag";
-	item.val.string.len = strlen("command_tag");
-	pushJsonbValue(&state, WJB_KEY, &item);
-	item.val.string.val = completion;
-	item.val.string.len = strlen(completion);
-	pushJsonbValue(&state, WJB_VALUE, &item);
-	result = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
-	return result;
+	return tag_as_result(&qc);
 }

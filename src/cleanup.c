@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "attempt.h"
 #include "executor.h"
 #include "on_abort.h"
 #include "registry.h"
@@ -36,7 +37,7 @@ run_handlers(const GtfTaskRef *ref, const GtfKeptHandler *kept, int n,
 	task = gtf_store_task_fetch(&ref->id, &tid);
 	if (task != NULL)
 	{
-		gtf_executor_set_task(task,
+		gtf_attempt_set_task(task,
 							  gtf_type_by_version(task->type_version, false),
 							  ref->attempt);
 		gtf_handlers_load(kept, n);

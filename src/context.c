@@ -24,8 +24,8 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "attempt.h"
 #include "context.h"
-#include "executor.h"
 #include "on_abort.h"
 #include "registry.h"
 #include "safepoint.h"

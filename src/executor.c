@@ -46,6 +46,7 @@
 
 #include "access.h"
 #include "attempt.h"
+#include "body.h"
 #include "compat.h"
 #include "errors.h"
 #include "executor.h"
@@ -196,7 +197,7 @@ prepare(GtfAttempt *run)
 		return false;
 	}
 	run->type = gtf_type_by_version(run->task->type_version, true);
-	gtf_executor_set_task(run->task, run->type, run->ref.attempt);
+	gtf_attempt_set_task(run->task, run->type, run->ref.attempt);
 	if (run->type == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -522,7 +523,7 @@ run_task(const GtfTaskRef *ref)
 	}
 
 	atomic = run->type == NULL || gtf_type_is_atomic(run->type);
-	gtf_executor_set_task(NULL, NULL, 0);
+	gtf_attempt_set_task(NULL, NULL, 0);
 	reset_session(atomic);
 	gtf_hook_note_libraries();
 	gtf_slot_idle(processed, failed);
@@ -544,7 +545,7 @@ run_cleanup(const GtfTaskRef *ref)
 {
 	gtf_handlers_begin();
 	gtf_cleanup_run(ref, task_context);
-	gtf_executor_set_task(NULL, NULL, 0);
+	gtf_attempt_set_task(NULL, NULL, 0);
 	reset_session(true);
 	gtf_slot_idle(false, false);
 	MemoryContextSwitchTo(TopMemoryContext);

@@ -34,9 +34,9 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "attempt.h"
 #include "compat.h"
 #include "context.h"
-#include "executor.h"
 #include "gtf.h"
 #include "hook.h"
 #include "on_abort.h"

@@ -43,8 +43,8 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "attempt.h"
 #include "compat.h"
-#include "executor.h"
 #include "on_abort.h"
 #include "safepoint.h"
 #include "shmem.h"

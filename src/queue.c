@@ -377,7 +377,7 @@ gtf_queue_return(const GtfTaskRef *ref, TimestampTz now)
 {
 	/* it was in memory before: no cutoff applies */
 	push(ref->due > now ? &delayed :
-						&gtf_queue_owner(ref->owner)->ready, ref);
+		 &gtf_queue_owner(ref->owner)->ready, ref);
 }
 
 /* A reference leaves its place when it is in the next: adding it may raise. */

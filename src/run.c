@@ -40,7 +40,7 @@
 #include "utils/timestamp.h"
 
 #include "attempt.h"
-#include "executor.h"
+#include "body.h"
 #include "finish.h"
 #include "hook.h"
 #include "on_abort.h"
@@ -331,7 +331,7 @@ begin_task(Call *call)
 				 errhint("Raise gtf.max_slots, or submit the task.")));
 	call->slot = gtf_my_slot;
 	gtf_attempt_has_slot(gtf_my_slot);
-	gtf_executor_set_task(run->task, run->type, 1);
+	gtf_attempt_set_task(run->task, run->type, 1);
 
 	/* from now on a cancel is one of the task, and counts for its body */
 	HOLD_CANCEL_INTERRUPTS();

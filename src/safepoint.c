@@ -40,8 +40,8 @@
 #include "tcop/utility.h"
 #include "utils/fmgrprotos.h"
 
+#include "attempt.h"
 #include "compat.h"
-#include "executor.h"
 #include "on_abort.h"
 #include "safepoint.h"
 #include "shmem.h"

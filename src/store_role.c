@@ -51,12 +51,6 @@ typedef struct Mapping
 	char	   *name;
 } Mapping;
 
-static int32
-own_home(void)
-{
-	return gtf_store_home(GetSystemIdentifier(), MyDatabaseId);
-}
-
 /* Look up a role of this home.  *certain: no rollback takes the row back. */
 static bool
 find(Oid role, NameData *name, bool *certain)
@@ -66,7 +60,7 @@ find(Oid role, NameData *name, bool *certain)
 	bool		found;
 
 	ScanKeyInit(&keys[0], ROLE_HOME, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(own_home()));
+				Int32GetDatum(gtf_own_home()));
 	ScanKeyInit(&keys[1], ROLE_ROLE, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(role));
 	*certain = false;
@@ -96,7 +90,7 @@ put(Oid role, const char *name, bool placeholder)
 	namestrcpy(&data, name);
 	gtf_writer_open(&writer, "roles");
 	values = writer.slot->tts_values;
-	values[ROLE_HOME - 1] = Int32GetDatum(own_home());
+	values[ROLE_HOME - 1] = Int32GetDatum(gtf_own_home());
 	values[ROLE_ROLE - 1] = ObjectIdGetDatum(role);
 	values[ROLE_NAME - 1] = NameGetDatum(&data);
 	values[ROLE_PLACEHOLDER - 1] = BoolGetDatum(placeholder);
@@ -162,11 +156,11 @@ void
 gtf_store_roles_refresh(void)
 {
 	Oid			argtype = INT4OID;
-	Datum		home = Int32GetDatum(own_home());
+	Datum		home = Int32GetDatum(gtf_own_home());
 
 	/*
-	 * Those of types only if both are known to belong together here: a restore
-	 * may have brought a type, and not yet what says that it did.
+	 * Those of types only if both are known to belong together here: a
+	 * restore may have brought a type, and not yet what says that it did.
 	 */
 	(void) change("UPDATE gtf.task_type_versions v SET handler_owner_name = a.rolname"
 				  " FROM pg_roles a, gtf.roles r WHERE a.oid = v.handler_owner"
@@ -216,7 +210,7 @@ role_for(const char *name)
 {
 	Oid			role = get_role_oid(name, true);
 	Oid			argtypes[] = {INT4OID, TEXTOID};
-	Datum		args[] = {Int32GetDatum(own_home()), CStringGetTextDatum(name)};
+	Datum		args[] = {Int32GetDatum(gtf_own_home()), CStringGetTextDatum(name)};
 	List	   *known;
 	Relation	rel;
 
@@ -250,7 +244,7 @@ list_mappings(void)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Oid			argtype = INT4OID;
-	Datum		home = Int32GetDatum(own_home());
+	Datum		home = Int32GetDatum(gtf_own_home());
 	StoreSpi	spi;
 	uint64		n;
 	List	   *mappings = NIL;
@@ -381,7 +375,7 @@ gtf_roles_adopt(int *num_keyed)
 		from[i] = ObjectIdGetDatum(mapping->from);
 		to[i] = ObjectIdGetDatum(mapping->to);
 	}
-	args[0] = Int32GetDatum(own_home());
+	args[0] = Int32GetDatum(gtf_own_home());
 	args[1] = PointerGetDatum(construct_array(homes, n, INT4OID, 4, true, TYPALIGN_INT));
 	args[2] = PointerGetDatum(construct_array(from, n, OIDOID, 4, true, TYPALIGN_INT));
 	args[3] = PointerGetDatum(construct_array(to, n, OIDOID, 4, true, TYPALIGN_INT));

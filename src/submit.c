@@ -19,7 +19,6 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "parser/parser.h"
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -29,8 +28,9 @@
 #include "utils/timestamp.h"
 
 #include "access.h"
+#include "attempt.h"
+#include "body.h"
 #include "errors.h"
-#include "executor.h"
 #include "hook.h"
 #include "keys.h"
 #include "registry.h"
@@ -454,27 +454,8 @@ gtf_submit_many(PG_FUNCTION_ARGS)
 static void
 check_command(const char *command)
 {
-	List	   *parsed = raw_parser(command, RAW_PARSE_DEFAULT);
-	Node	   *stmt;
-	const char *refused = NULL;
+	const char *refused = gtf_command_refused(gtf_command_parse(command));
 
-	if (list_length(parsed) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("command must be exactly one SQL command"),
-				 errdetail("It has %d.", list_length(parsed))));
-	stmt = linitial_node(RawStmt, parsed)->stmt;
-
-	if (IsA(stmt, TransactionStmt))
-		refused = "transaction control";
-	else if (IsA(stmt, CopyStmt) && !castNode(CopyStmt, stmt)->is_program &&
-			 castNode(CopyStmt, stmt)->filename == NULL)
-		refused = castNode(CopyStmt, stmt)->is_from ?
-			"COPY FROM STDIN" : "COPY TO STDOUT";
-	else if (IsA(stmt, ListenStmt))
-		refused = "LISTEN";
-	else if (IsA(stmt, UnlistenStmt))
-		refused = "UNLISTEN";
 	if (refused)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -491,8 +472,6 @@ gtf_submit_sql(PG_FUNCTION_ARGS)
 	GtfTaskOptions options;
 	GtfTaskWriter *writer;
 	char	   *command;
-	JsonbParseState *state = NULL;
-	JsonbValue	value;
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
 	gtf_submit_check_allowed("gtf_submit_sql()");
@@ -507,19 +486,9 @@ gtf_submit_sql(PG_FUNCTION_ARGS)
 		options.task_key = read_key(PG_GETARG_DATUM(1));
 	type = gtf_type_lookup(GTF_TYPE_SQL, false);
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	value.type = jbvString;
-	value.val.string.val = "command";
-	value.val.string.len = strlen("command");
-	pushJsonbValue(&state, WJB_KEY, &value);
-	value.val.string.val = command;
-	value.val.string.len = strlen(command);
-	pushJsonbValue(&state, WJB_VALUE, &value);
-
 	(void) GetCurrentTransactionId();
 	writer = gtf_store_tasks_begin();
-	put_task(writer, type, &options,
-			 JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)), id);
+	put_task(writer, type, &options, gtf_command_args(command), id);
 	gtf_store_tasks_end(writer);
 	PG_RETURN_UUID_P(id);
 }
@@ -530,20 +499,14 @@ gtf_submit_sql(PG_FUNCTION_ARGS)
 static void
 check_command_args(Jsonb *args)
 {
-	JsonbValue	key;
-	JsonbValue *value;
+	char	   *command = gtf_command_of_args(args);
 
-	key.type = jbvString;
-	key.val.string.val = "command";
-	key.val.string.len = strlen("command");
-	value = JB_ROOT_IS_OBJECT(args) && JB_ROOT_COUNT(args) == 1 ?
-		findJsonbValueFromContainer(&args->root, JB_FOBJECT, &key) : NULL;
-	if (value == NULL || value->type != jbvString)
+	if (command == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("args of task type \"%s\" must have one key, \"command\", with a string",
 						GTF_TYPE_SQL)));
-	check_command(pnstrdup(value->val.string.val, value->val.string.len));
+	check_command(command);
 }
 
 void

@@ -33,7 +33,6 @@
 
 #include "attempt.h"
 #include "errors.h"
-#include "executor.h"
 #include "procedure.h"
 #include "safepoint.h"
 #include "settings.h"
