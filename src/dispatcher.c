@@ -58,6 +58,7 @@
 #define PUSH_MS				2000	/* from a commit to its push, at the most */
 #define PROBE_MS			1000	/* the same, for tasks that were cancelled */
 #define MAX_TROUBLES		10000
+#define REST_US				300
 
 static Dispatcher me;
 static MemoryContext dispatcher_context;
@@ -325,6 +326,7 @@ read_ring(void)
 		if (num_arrived == 0)
 			break;
 		active_since_sample = true;
+		me.came_in = true;
 	}
 }
 
@@ -566,6 +568,7 @@ round_of_work(void *arg)
 	me.now = GetCurrentTimestamp();
 	me.flushed = GetFlushRecPtr(NULL);
 	me.next = 0;
+	me.came_in = me.handed = false;
 
 	forget_troubles();
 	read_ring();
@@ -783,6 +786,15 @@ gtf_dispatcher_main(Datum arg)
 			gtf_worker_pause(backoff_ms);
 			continue;
 		}
+
+		/*
+		 * When tasks come that cannot start now, because executors have
+		 * enough to do or are switched off, let some more come: while our
+		 * latch is set, nobody pays for waking us.  A lane that has just
+		 * been full lasts longer than this.
+		 */
+		if (me.came_in && !me.handed)
+			pg_usleep(REST_US);
 		if (me.next != 0)
 			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), me.next);
 		(void) gtf_worker_wait(timeout);

@@ -20,6 +20,8 @@ typedef struct Dispatcher
 	TimestampTz now;
 	XLogRecPtr	flushed;
 	TimestampTz next;			/* when to look again, 0 = when told */
+	bool		came_in;		/* tasks have been submitted ... */
+	bool		handed;			/* ... and any handed out */
 
 	TimestampTz live_again;		/* read gtf.live then, 0 = no need */
 } Dispatcher;

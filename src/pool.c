@@ -131,6 +131,7 @@ fill_lane(Dispatcher *d, OwnerQueue *queue)
 		{
 			gtf_queue_pop(queue);
 			gtf_limits_handed(&ref);
+			d->handed = true;
 			continue;
 		}
 		if (gtf_id_equal(&back.id, &ref.id))
