@@ -585,7 +585,7 @@ begin_process(void)
 						start.is_superuser);
 	gtf_hook_begin_process();
 	process_session_preload_libraries();
-	gtf_hook_note_libraries();
+	gtf_hook_preloaded();
 	emit_log_hook = prev_emit_log_hook;
 
 	/* the owner's is not for tasks, whose time-outs are gtf's */

@@ -40,6 +40,9 @@ typedef struct LoadedFile
 static LoadedFile *loaded = NULL;
 static bool is_executor = false;
 
+/* What was there when an executor began; what it loads later comes before. */
+static const GtfHook *preloaded = NULL;
+
 static GtfHook *
 first_hook(void)
 {
@@ -127,6 +130,24 @@ gtf_hook_note_libraries(void)
 	note_new_files(false);
 }
 
+void
+gtf_hook_preloaded(void)
+{
+	note_new_files(false);
+	preloaded = first_hook();
+}
+
+bool
+gtf_hook_is_there(const char *name)
+{
+	for (const GtfHook *hook = first_hook(); hook != NULL; hook = hook->next)
+	{
+		if (strcmp(hook->name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void
 check_hook(const GtfHook *hook, const GtfType *type)
 {
@@ -157,6 +178,7 @@ check_hook(const GtfHook *hook, const GtfType *type)
 bool
 gtf_hook_resolve(GtfType *type)
 {
+	const GtfHook *first;
 	const GtfHook *found = NULL;
 
 	type->code = NULL;
@@ -172,7 +194,9 @@ gtf_hook_resolve(GtfType *type)
 			return false;
 	}
 
-	for (const GtfHook *hook = first_hook(); hook != NULL; hook = hook->next)
+	/* not what the executor has happened to load for another task */
+	first = is_executor && type->library == NULL ? preloaded : first_hook();
+	for (const GtfHook *hook = first; hook != NULL; hook = hook->next)
 	{
 		if (strcmp(hook->name, type->hook) != 0)
 			continue;
@@ -191,7 +215,7 @@ gtf_hook_resolve(GtfType *type)
 				 errmsg("hook \"%s\" does not exist", type->hook),
 				 type->library ?
 				 errdetail("Library \"%s\" has not registered it.", type->library) :
-				 errdetail("No library that is loaded has registered it."),
+				 errdetail("No library of shared_preload_libraries or session_preload_libraries has registered it."),
 				 type->library ? 0 :
 				 errhint("Register the task type with the library of the hook.")));
 	if (is_executor && is_replaced(file_of((void *) found->run)))

@@ -29,6 +29,15 @@ extern void gtf_hook_begin_process(void);
 extern void gtf_hook_note_libraries(void);
 
 /*
+ * The same in an executor that has loaded what session_preload_libraries
+ * names: hooks of types without a library are those that there are now.
+ */
+extern void gtf_hook_preloaded(void);
+
+/* Has this process loaded a library that has registered this hook? */
+extern bool gtf_hook_is_there(const char *name);
+
+/*
  * Load the library of a type and find its hook: sets type->code.  ERROR if
  * the library cannot be loaded, 42883 if there is no such hook, 42710 if there
  * are several, 55000 if it was built for another version.

@@ -21,6 +21,7 @@
 
 #include "access.h"
 #include "compat.h"
+#include "hook.h"
 #include "registry.h"
 #include "store.h"
 
@@ -195,6 +196,11 @@ set_code(FunctionCallInfo fcinfo, GtfType *type)
 	{
 		check_name(type->hook, "hook", GTF_TYPE_NAME_MAX);
 		type->kind = GTF_TYPE_HOOK;
+		if (type->library == NULL && !gtf_hook_is_there(type->hook))
+			ereport(NOTICE,
+					(errmsg("hook \"%s\" is not registered by a library that this session has loaded",
+							type->hook),
+					 errhint("Give its library, unless shared_preload_libraries or session_preload_libraries have it where the tasks run.")));
 	}
 	else
 		gtf_type_set_handler(type, PG_GETARG_OID(1));

@@ -75,7 +75,10 @@ SELECT hook('digest', 'no_such_library');
 CALL run('digest');
 SELECT gtf_register_task('digest', hook => 'nobody.has_it');
 CALL run('digest');
--- it can be in a library that another type has loaded
+-- a library that the executor has loaded for another type does not count
+SELECT gtf_register_task('digest', hook => 'gtf_example.digest');
+CALL run('digest', '{"table": "archived"}');
+-- one that both name does
 SELECT gtf_register_task('digest', hook => 'gtf_example.digest', library => '$libdir/gtf_example');
 CALL run('digest', '{"table": "archived"}');
 SELECT hook('api', 'gtf_later'), hook('hook', 'gtf_later'), hook('run', 'gtf_other_abi'), hook('run', 'gtf_init_fails'),
