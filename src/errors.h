@@ -8,10 +8,9 @@
 #ifndef GTF_ERRORS_H
 #define GTF_ERRORS_H
 
-#define gtf_error_no_task(id) \
-	ereport(ERROR, \
-			(errcode(ERRCODE_NO_DATA_FOUND), \
-			 errmsg("task \"%s\" does not exist", gtf_id_text(id))))
+/* errhint() for functions that only a task can call */
+#define gtf_hint_in_task() \
+	errhint("Submit the code as a task, or run it as one with CALL gtf_run().")
 
 /*
  * Does what raised this deserve to be tried again as it is?  The server is

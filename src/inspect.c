@@ -578,7 +578,7 @@ slot_state_text(const GtfSlotInfo *slot)
 /* A row of gtf.workers; the executor's slot, or NULL. */
 static void
 put_worker(ReturnSetInfo *rsinfo, int pid, const char *kind,
-		   TimestampTz started_at, const GtfSlotInfo *slot)
+		   const char *state, TimestampTz started_at, const GtfSlotInfo *slot)
 {
 	Row			row = {0};
 	bool		task;
@@ -588,7 +588,7 @@ put_worker(ReturnSetInfo *rsinfo, int pid, const char *kind,
 	add_pid(&row, pid);
 	add(&row, slot != NULL, ObjectIdGetDatum(slot ? slot->role : InvalidOid));
 	add_text(&row, kind);
-	add_text(&row, slot ? slot_state_text(slot) : "running");
+	add_text(&row, state);
 	add(&row, task, task ? UUIDPGetDatum(&slot->ref.id) : (Datum) 0);
 	add(&row, task, Int32GetDatum(task ? slot->ref.attempt : 0));
 	add(&row, slot != NULL, Int64GetDatum(slot ? slot->processed : 0));
@@ -613,21 +613,23 @@ gtf_workers(PG_FUNCTION_ARGS)
 
 	pid = gtf_launcher_pid(&started_at);
 	if (pid != 0)
-		put_worker(rsinfo, pid, "launcher", started_at, NULL);
+		put_worker(rsinfo, pid, "launcher", "running", started_at, NULL);
 	if (gtf_db_info(gtf_db_find(MyDatabaseId), &db) &&
 		db.database == MyDatabaseId)
 	{
 		if (db.dispatcher_pid != 0)
 			put_worker(rsinfo, db.dispatcher_pid, "dispatcher",
+					   gtf_store_is_copy() ? "not adopted" : "running",
 					   db.dispatcher_start, NULL);
 		if (db.flusher_pid != 0)
-			put_worker(rsinfo, db.flusher_pid, "flusher",
+			put_worker(rsinfo, db.flusher_pid, "flusher", "running",
 					   db.flusher_start, NULL);
 	}
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
 		if (gtf_slot_info(i, &slot) && slot.database == MyDatabaseId)
 			put_worker(rsinfo, slot.pid, slot.is_inline ? "backend" : "executor",
+					   slot_state_text(&slot),
 					   slot.process_start ? slot.process_start : slot.launched_at,
 					   &slot);
 	}

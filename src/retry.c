@@ -18,7 +18,6 @@
 #include "tcop/utility.h"
 #include "utils/timestamp.h"
 
-#include "errors.h"
 #include "keys.h"
 #include "locks.h"
 #include "registry.h"

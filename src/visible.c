@@ -73,3 +73,16 @@ gtf_visible_task(const pg_uuid_t *id)
 		return NULL;
 	return task;
 }
+
+void
+gtf_error_no_task(const pg_uuid_t *id)
+{
+	/* not only a caller's mistake: who has submitted it does not see it */
+	bool		hidden = !gtf_is_admin(GetUserId()) && gtf_store_is_copy();
+
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("task \"%s\" does not exist", gtf_id_text(id)),
+			 hidden ? errdetail("This database is a copy that was not adopted: only administrators see its tasks, and none runs.") : 0,
+			 hidden ? errhint("Have an administrator call gtf_adopt().") : 0));
+}

@@ -39,4 +39,7 @@ extern bool gtf_may_administer(Oid owner);
  */
 extern GtfTask *gtf_visible_task(const pg_uuid_t *id);
 
+/* ERROR P0002: there is no such task, or none that the caller may see. */
+extern void gtf_error_no_task(const pg_uuid_t *id) pg_attribute_noreturn();
+
 #endif							/* GTF_VISIBLE_H */

@@ -111,6 +111,8 @@ for my $case ([ 'custom', 'custom', '-j2' ], [ 'plain', 'plain' ], [ 'parts', 'd
 	$to->safe_psql($db, 'TRUNCATE effects; TRUNCATE released');
 
 	# before it is adopted
+	is($to->safe_psql($db, q{SELECT state FROM gtf.workers WHERE kind = 'dispatcher'}),
+		'not adopted', "$db: so does gtf.workers");
 	is($to->safe_psql($db, 'SELECT count(*) FROM gtf.task_info', extra_params => [ '-U', $_ ]),
 		'0', "$db: $_ sees nothing")
 	  for qw(mallory alice eve);
@@ -123,11 +125,18 @@ for my $case ([ 'custom', 'custom', '-j2' ], [ 'plain', 'plain' ], [ 'parts', 'd
 	like($err, qr/a task with a key cannot be submitted in a copy/, "$db: for a reason");
 	my $new = submit($to, q{'note', '{"n": 100}'}, db => $db, user => 'mallory');
 	is($to->safe_psql($db, 'SELECT count(*) FROM effects'), '0', "$db: nothing runs");
+	is($to->psql($db, "CALL gtf_wait('$new')", extra_params => [ '-U', 'mallory' ], stderr => \$err),
+		3, "$db: nobody waits for it");
+	like($err, qr/^HINT:  Have an administrator call gtf_adopt\(\)\.$/m, "$db: and is told why");
+	isnt($to->psql($db, "SELECT gtf_cancel(gen_random_uuid())", stderr => \$err), 0, "$db: a task that is not there");
+	unlike($err, qr/copy/, "$db: is not there for administrators");
 
 	# adopted
 	is($to->psql($db, 'SELECT gtf_adopt()', stderr => \$err), 0, "$db: adopted");
 	like($err, qr/WARNING:  role "carol" does not exist/, "$db: there is no carol");
 	is(outcome($to, $new, db => $db), 'success|1', "$db: a new task runs");
+	is($to->safe_psql($db, q{SELECT state FROM gtf.workers WHERE kind = 'dispatcher'}),
+		'running', "$db: as gtf.workers shows");
 	is(outcome($to, $id{$_}, db => $db), 'success|1', "$db: $_ runs") for qw(alice bob of_bob dependent);
 	$to->safe_psql($db, 'INSERT INTO released DEFAULT VALUES');
 	is(outcome($to, $id{running}, db => $db), 'success|2', "$db: what was running runs again");
