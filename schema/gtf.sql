@@ -1062,6 +1062,10 @@ CREATE FUNCTION @extschema@.gtf_update_progress(current int, payload jsonb DEFAU
 RETURNS boolean LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'gtf_update_progress_int';
 
+CREATE FUNCTION @extschema@.gtf_update_progress(current smallint, payload jsonb DEFAULT NULL)
+RETURNS boolean LANGUAGE C VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'gtf_update_progress_smallint';
+
 CREATE FUNCTION @extschema@.gtf_update_progress(current bigint, payload text)
 RETURNS boolean LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'gtf_update_progress_text';
@@ -1187,5 +1191,6 @@ COMMENT ON FUNCTION @extschema@.gtf_update_progress(bigint, bigint, jsonb) IS 'r
 COMMENT ON FUNCTION @extschema@.gtf_update_progress(float8, jsonb) IS 'report progress of the running task: a fraction from 0 to 1';
 COMMENT ON FUNCTION @extschema@.gtf_update_progress(bigint, jsonb) IS 'report progress of the running task: so many, total unknown';
 COMMENT ON FUNCTION @extschema@.gtf_update_progress(int, jsonb) IS 'report progress of the running task: so many, total unknown';
+COMMENT ON FUNCTION @extschema@.gtf_update_progress(smallint, jsonb) IS 'report progress of the running task: so many, total unknown';
 COMMENT ON FUNCTION @extschema@.gtf_update_progress(bigint, text) IS 'the same with a payload that is written as a literal';
 COMMENT ON FUNCTION @extschema@.gtf_update_payload IS 'replace the payload of the running task';

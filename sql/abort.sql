@@ -323,7 +323,8 @@ SELECT count(gtf_register_task(kind || ' ' || mode, hook => :'c_library' || '.' 
 UPDATE cases SET kinds = concat_ws(' ', CASE WHEN kinds LIKE '%sql%' THEN 'c' END, CASE WHEN kinds LIKE '%procedure%' THEN 'c_commits' END);
 DELETE FROM cases WHERE kinds = '';
 \endif
--- not more at a time than there are executors
+-- not more at a time than there are executors; that some expire is known
+SET client_min_messages = error;
 DO $$
 DECLARE
   c cases;
@@ -337,6 +338,7 @@ BEGIN
     END IF;
   END LOOP;
 END $$;
+RESET client_min_messages;
 
 -- With which kinds of bodies a case ends as expected.
 SELECT c.id, c.label, c.mode, c.handlers, c.status, string_agg(r.kind, ' ' ORDER BY position(r.kind IN c.kinds)) AS ok

@@ -48,7 +48,8 @@ END $$;
 SELECT ARRAY['3, 100', '0, 10', '99, 100', '999, 1000', '10, 10', '5, 3', '3, 0',
              '9223372036854775806, 9223372036854775807', '1, 9223372036854775807',
              '0.5', '0.25', '0.29', '0', '0.999', '1.0', '0.0', '1e-300',
-             '1', '42', '0', '43::bigint', '1, 2'] AS steps \gset
+             '1', '42', '0', '43::bigint', '44::smallint', '45::smallint, ''"p"''', '3::smallint, 4::smallint',
+             '1, 2'] AS steps \gset
 SELECT count(pg_advisory_lock(i)) FROM generate_subscripts(:'steps'::text[], 1) i;
 SELECT gtf_submit('walk', jsonb_build_object('steps', :'steps'::text[])) AS id \gset
 SELECT set_config('test.id', :'id', false) = :'id' AS ok;

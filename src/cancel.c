@@ -37,7 +37,6 @@
 #include "utils/resowner.h"
 
 #include "access.h"
-#include "errors.h"
 #include "finish.h"
 #include "locks.h"
 #include "safepoint.h"
@@ -143,7 +142,7 @@ cancel_task(const pg_uuid_t *id, GtfForce force)
 							(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 							 errmsg("task \"%s\" is running and cannot be aborted",
 									gtf_id_text(id)),
-							 errhint("Its code must call gtf_on_abort(), or its type be registered with abort => 'poll' or 'interrupt'.")));
+							 errhint("Its code must call gtf_on_abort(), or its type be registered with abort => 'poll' or 'interrupt'. An administrator can end it with gtf_revoke() and terminate => true.")));
 			}
 			gtf_store_request_put(id, GTF_CAUSE_CANCEL, force);
 
@@ -278,6 +277,12 @@ gtf_cancel_text(PG_FUNCTION_ARGS)
 {
 	char	   *id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
+	/* one id in braces is a uuid, too, but not as arrays are written */
+	if (id[0] == '{' && (id[1] == '}' || strpbrk(id, ",\"") != NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("invalid input syntax for type %s: \"%s\"", "uuid", id),
+				 errhint("To cancel several tasks, cast their ids to uuid[].")));
 	return DirectFunctionCall2(gtf_cancel,
 							   DirectFunctionCall1(uuid_in, CStringGetDatum(id)),
 							   PG_GETARG_DATUM(1));

@@ -26,6 +26,7 @@
 
 #include "attempt.h"
 #include "context.h"
+#include "errors.h"
 #include "on_abort.h"
 #include "registry.h"
 #include "safepoint.h"
@@ -43,6 +44,7 @@ PG_FUNCTION_INFO_V1(gtf_update_progress_ratio);
 PG_FUNCTION_INFO_V1(gtf_update_progress_fraction);
 PG_FUNCTION_INFO_V1(gtf_update_progress_bigint);
 PG_FUNCTION_INFO_V1(gtf_update_progress_int);
+PG_FUNCTION_INFO_V1(gtf_update_progress_smallint);
 PG_FUNCTION_INFO_V1(gtf_update_progress_text);
 PG_FUNCTION_INFO_V1(gtf_update_payload);
 
@@ -54,7 +56,8 @@ require_task(const char *function)
 	if (gtf_current_task == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s can be called only in a running task", function)));
+				 errmsg("%s can be called only in a running task", function),
+				 gtf_hint_in_task()));
 }
 
 Datum
@@ -372,6 +375,14 @@ gtf_update_progress_int(PG_FUNCTION_ARGS)
 {
 	check_call(fcinfo);
 	return report(fcinfo, GTF_PROGRESS_COUNT, PG_GETARG_INT32(0), 0, 0);
+}
+
+/* gtf_update_progress(current smallint, payload jsonb): likewise */
+Datum
+gtf_update_progress_smallint(PG_FUNCTION_ARGS)
+{
+	check_call(fcinfo);
+	return report(fcinfo, GTF_PROGRESS_COUNT, PG_GETARG_INT16(0), 0, 0);
 }
 
 /*

@@ -310,7 +310,9 @@ match_args(const GtfType *type, Jsonb *args)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("missing value for parameter \"%s\" of task type \"%s\"",
-						signature->params[missing].name, type->name)));
+						signature->params[missing].name, type->name),
+				 errhint("Its parameters are: %s.",
+						 describe_params(signature))));
 	return given;
 }
 

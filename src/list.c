@@ -165,9 +165,15 @@ get_statuses(ArrayType *words)
 	deconstruct_array(words, TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &n);
 	for (int i = 0; i < n; i++)
 	{
-		const char *word = nulls[i] ? "" : TextDatumGetCString(elems[i]);
-		const char *found = gtf_search_statuses(word);
+		const char *word;
+		const char *found;
 
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("status must not contain nulls")));
+		word = TextDatumGetCString(elems[i]);
+		found = gtf_search_statuses(word);
 		if (found[0] == '\0')
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -435,12 +441,17 @@ gtf_related(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	GtfListWanted wanted = {0};
-	char	   *kind = PG_ARGISNULL(0) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *kind;
 	char	   *search = NULL;
 	int64		left = get_count(fcinfo, 2, "row_limit", -1);
 	List	   *names = NIL;
 	ListCell   *lc;
 
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("kind must not be null")));
+	kind = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (!PG_ARGISNULL(1))
 	{
 		char	   *part = text_to_cstring(PG_GETARG_TEXT_PP(1));

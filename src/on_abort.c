@@ -45,6 +45,7 @@
 
 #include "attempt.h"
 #include "compat.h"
+#include "errors.h"
 #include "on_abort.h"
 #include "safepoint.h"
 #include "shmem.h"
@@ -601,7 +602,8 @@ register_handler(FunctionCallInfo fcinfo, bool is_abort, const char *name)
 	if (gtf_current_task == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s can be called only in a running task", name)));
+				 errmsg("%s can be called only in a running task", name),
+				 gtf_hint_in_task()));
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),

@@ -338,7 +338,8 @@ fetch_handler(GtfType *type)
 						type->kind == GTF_TYPE_PROCEDURE ? "procedure" : "function",
 						type->handler),
 				 errdetail("It is the handler of task type \"%s\".",
-						   type->name)));
+						   type->name),
+				 errhint("If it has another name, schema or parameters now, register the task type again.")));
 	form = (Form_pg_proc) GETSTRUCT(tuple);
 
 	if (form->proowner != type->handler_owner)
@@ -425,7 +426,8 @@ gtf_type_resolve(GtfType *type, Oid role)
 				 errmsg("a task of a superuser cannot run code of role \"%s\"",
 						GetUserNameFromId(owner, false)),
 				 errdetail("The role owns %s, the handler of task type \"%s\".",
-						   type->handler, type->name)));
+						   type->handler, type->name),
+				 errhint("Submit it as another role, for example after SET ROLE.")));
 
 	if (object_aclcheck(ProcedureRelationId, type->handler_oid, role,
 						ACL_EXECUTE) != ACLCHECK_OK)

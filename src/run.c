@@ -92,7 +92,7 @@ refuse_block(const char *what, const char *detail)
 			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 			 errmsg("gtf_run() cannot %s here", what),
 			 errdetail_internal("%s", detail),
-			 errhint("Call it as a statement of its own, outside a transaction block.")));
+			 errhint("Call it as a statement of its own, outside a transaction block, with autocommit in drivers that begin transactions.")));
 }
 
 /* ---- the body ---- */

@@ -30,7 +30,6 @@
 #include "access.h"
 #include "attempt.h"
 #include "body.h"
-#include "errors.h"
 #include "hook.h"
 #include "keys.h"
 #include "registry.h"
@@ -140,7 +139,12 @@ read_common_options(FunctionCallInfo fcinfo, int first)
 	GtfTaskOptions o = {0};
 
 	if (!PG_ARGISNULL(first + 1))
+	{
 		o.task_name = text_to_cstring(PG_GETARG_TEXT_PP(first + 1));
+		/* what a form sends that was left empty: no name */
+		if (o.task_name[0] == '\0')
+			o.task_name = NULL;
+	}
 	if (!PG_ARGISNULL(first + 2))
 	{
 		o.timeout = PG_GETARG_INTERVAL_P(first + 2);
@@ -157,8 +161,8 @@ read_common_options(FunctionCallInfo fcinfo, int first)
 			strcmp(o.scope, "system") != 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid scope: \"%s\"", o.scope),
-					 errhint("Valid scopes are private, shared and system.")));
+					 errmsg("invalid scope \"%s\"", o.scope),
+					 errhint("Scopes are private, shared and system.")));
 	}
 	return o;
 }
@@ -212,6 +216,12 @@ read_options(FunctionCallInfo fcinfo, int first)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("expires_at must be in the future")));
+		/* no error: that it ends as aborted then is what was asked for */
+		if (o.expires_at <= o.run_at)
+			ereport(WARNING,
+					(errcode(ERRCODE_WARNING),
+					 errmsg("task will expire before it is due"),
+					 errhint("Its expires_at should be later than the time that delay or run_at gives.")));
 	}
 	if (!PG_ARGISNULL(max_attempts))
 	{
@@ -450,11 +460,33 @@ gtf_submit_many(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/* A syntax error is at a place in the command, not in the caller's statement. */
+static void
+syntax_error_callback(void *arg)
+{
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery((const char *) arg);
+	}
+}
+
 /* Exactly one command, of a kind that a background worker can run. */
 static void
 check_command(const char *command)
 {
-	const char *refused = gtf_command_refused(gtf_command_parse(command));
+	const char *refused;
+	ErrorContextCallback callback;
+
+	callback.callback = syntax_error_callback;
+	callback.arg = unconstify(char *, command);
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	refused = gtf_command_refused(gtf_command_parse(command));
+	error_context_stack = callback.previous;
 
 	if (refused)
 		ereport(ERROR,

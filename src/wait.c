@@ -32,7 +32,6 @@
 #include "utils/timestamp.h"
 
 #include "attempt.h"
-#include "errors.h"
 #include "procedure.h"
 #include "safepoint.h"
 #include "settings.h"
@@ -72,7 +71,7 @@ leave_transaction(FunctionCallInfo fcinfo, const char *name)
 				 errmsg("%s cannot wait inside a transaction block, a function or an exception block",
 						name),
 				 errdetail("Waiting there would hold a snapshot."),
-				 errhint("Commit first and call it as a statement of its own, or look at gtf_status().")));
+				 errhint("Commit first and call it as a statement of its own, with autocommit in drivers that begin transactions; or look at gtf_status().")));
 	gtf_procedure_begin();
 }
 

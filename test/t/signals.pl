@@ -35,6 +35,8 @@ sub sql
 # A session that listens, as any client of libpq does; what has come in until
 # now, as "abort" and "success" for example, in order.
 my $listener = session($node);
+# a warning, as of a task that will expire, is an error of query_safe
+$listener->query_safe('SET client_min_messages = error');
 my $seen = '';
 
 sub listen_to
