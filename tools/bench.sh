@@ -2,15 +2,15 @@
 #
 # bench.sh - make bench: what gtf does in a second, beside what plain SQL does
 #
-#   make bench                  every part but restart, about five minutes
+#   make bench                  every part, about eight minutes
 #   make bench T=drain          only that part; T="wal submit": these
-#   make bench T=restart        the part that is not among the others
 #
 # From the environment:
 #
-#   BENCH_FULL=1    restart: 10 M finished and 1 M pending tasks (1 M, 100 k)
+#   BENCH_FULL=1    big: 10 M finished and 1 M pending tasks (1 M, 100 k)
 #   BENCH_QUICK=1   a tenth of everything: does the script work?
-#   BENCH_README=1  write the table into README.md; only if every part has run
+#   BENCH_README=1  write the tables into README.md and docs/performance.md, and
+#                   docs/bench-*.svg; only if every part has run
 #   KEEP=1          leave the work folder behind
 #
 # Parts are the files test/bench/*.sh; they use what is defined here.  Each one
@@ -21,7 +21,7 @@
 . "$(dirname "$0")/lib.sh"
 
 VERSION=15
-PARTS=(drain submit wal snapshot memory latency cancel progress)
+PARTS=(drain submit wal snapshot memory latency cancel progress waiters curves big)
 
 read -ra parts <<<"${T:-${PARTS[*]}}"
 for part in "${parts[@]}"; do
@@ -38,6 +38,7 @@ make_work
 BENCH=$WORK/src/test/bench
 DATA=$WORK/data
 TABLE=$WORK/tmp/table       # rows for the end
+FIGURES=$WORK/tmp/figures.tsv
 CORES=$(nproc)
 REF_CLIENTS=                # set by the first ref
 REF=                        # result of ref
@@ -45,6 +46,7 @@ REFS=()                     # all of them
 LOAD=                       # of load
 RATE=                       # of run_loaded and drain
 : >"$TABLE"
+: >"$FIGURES"
 
 # ---------------------------------------------------------------- numbers
 
@@ -83,6 +85,11 @@ row() { # WHAT GTF REFERENCE TEXT [MEASURED OP TARGET UNIT]
     fi
     printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$target" "$verdict" >>"$TABLE"
     printf '   %s: %s | %s | %s %s\n' "$1" "$2" "${3:--}" "$4" "$verdict"
+}
+
+# One point of a plot: docs/bench-PLOT.svg, see tools/bench_plot.
+figure() { # PLOT SERIES X VALUE UNIT
+    printf '%s\t%s\t%s\t%s\t%s\n' "$@" >>"$FIGURES"
 }
 
 # ---------------------------------------------------------------- server

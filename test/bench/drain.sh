@@ -49,9 +49,9 @@ setting gtf.synchronous_commit on
 beside_ref sync16 noop "$n_sync"
 beside_ref sync16 noop "$n_sync"
 
-drain_row noop "drain, plpgsql no-op, 8 executors" '>=' 15
-drain_row insert "drain, plpgsql body inserts a row"
+drain_row noop "drain, plpgsql no-op, 8 executors" '>=' 25
+drain_row insert "drain, plpgsql body inserts a row" '>=' 20
 drain_row sql "drain, SQL function no-op"
 drain_row scan "drain, all of one transaction"
-drain_row sync8 "drain, synchronous_commit, 8 executors" '>=' 2.5
-drain_row sync16 "drain, synchronous_commit, 16 executors" '>=' 2.5
+drain_row sync8 "drain, synchronous_commit, 8 executors"
+drain_row sync16 "drain, synchronous_commit, 16 executors" '>=' 4

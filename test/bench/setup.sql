@@ -42,6 +42,44 @@ BEGIN
 	END LOOP;
 END $$;
 
+-- The same, each with a key of its own.
+CREATE PROCEDURE bench.submit_keyed(type text, n int, batch int)
+LANGUAGE plpgsql AS $$
+BEGIN
+	FOR start IN 1..n BY batch LOOP
+		PERFORM count(*) FROM gtf_submit_many(type,
+			ARRAY(SELECT jsonb_build_object('a', i) FROM generate_series(start, least(start + batch - 1, n)) i),
+			ARRAY(SELECT 'key ' || i FROM generate_series(start, least(start + batch - 1, n)) i));
+		COMMIT;
+	END LOOP;
+END $$;
+
+-- What a long history begins with: three tasks that are not due for long, and a
+-- thousand each of a type that is rare later and of one that is shared.
+CREATE PROCEDURE bench.join_oldest()
+LANGUAGE sql AS $$
+	SELECT count(*) FROM gtf_submit_many('together', array_fill('{"a":1}'::jsonb, ARRAY[1000]),
+		ARRAY(SELECT 'key ' || i FROM generate_series(1, 1000) i));
+$$;
+
+CREATE PROCEDURE bench.submit_oldest()
+LANGUAGE sql AS $$
+	SELECT gtf_submit('noop', '{"a":1}', delay => '30 days') FROM generate_series(1, 3);
+	SELECT count(*) FROM gtf_submit_many('insert_one', array_fill('{"a":1}'::jsonb, ARRAY[1000]));
+	CALL bench.join_oldest();
+$$;
+
+-- A task 200 times in a second or so, until the session is ended.
+CREATE PROCEDURE bench.go_on_submitting()
+LANGUAGE plpgsql AS $$
+BEGIN
+	LOOP
+		PERFORM gtf_submit('noop', '{"a":1}');
+		COMMIT;
+		PERFORM pg_sleep(0.005);
+	END LOOP;
+END $$;
+
 -- Commits n times, 5 ms apart, an INSERT or a submit, and notes the clock
 -- immediately before and after each COMMIT.
 CREATE TABLE bench.commits (id uuid, sent timestamptz NOT NULL, done timestamptz NOT NULL);
@@ -238,6 +276,18 @@ LANGUAGE sql AS $$
 	SELECT count(*) = 0 FROM bench.hundred h, gtf_get_task(h.id) WHERE ended_at IS NULL;
 $$;
 
+-- Tasks that are due later, the first one in so many seconds, then one every so
+-- many milliseconds.
+CREATE TABLE bench.waiting (n int PRIMARY KEY, id uuid NOT NULL);
+
+CREATE PROCEDURE bench.submit_for_waiters(n int, start float8, gap float8)
+LANGUAGE sql AS $$
+	TRUNCATE bench.waiting;
+	INSERT INTO bench.waiting
+		SELECT i, gtf_submit('noop', '{"a":1}', delay => make_interval(secs => start + i * gap / 1000))
+		FROM generate_series(0, n - 1) i;
+$$;
+
 CREATE FUNCTION bench.hundred_reports(OUT reports bigint, OUT clock float8)
 LANGUAGE sql AS $$
 	SELECT sum(progress_current), extract(epoch FROM clock_timestamp())
@@ -245,6 +295,46 @@ LANGUAGE sql AS $$
 $$;
 
 RESET ROLE;
+
+-- Roles that submit in turns, so many tasks in each transaction.
+CREATE PROCEDURE bench.create_roles(n int)
+LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1..n LOOP
+		IF to_regrole('bench_' || i) IS NULL THEN
+			EXECUTE format('CREATE ROLE %I LOGIN', 'bench_' || i);
+			EXECUTE format('ALTER ROLE %I SET gtf.enabled = on', 'bench_' || i);
+		END IF;
+		EXECUTE format('GRANT USAGE ON SCHEMA bench TO %I', 'bench_' || i);
+	END LOOP;
+END $$;
+
+CREATE PROCEDURE bench.submit_by(roles int, type text, n int, batch int)
+LANGUAGE plpgsql AS $$
+BEGIN
+	FOR start IN 1..n BY batch LOOP
+		EXECUTE format('SET LOCAL ROLE %I', 'bench_' || 1 + start / batch % roles);
+		PERFORM count(*) FROM gtf_submit_many(type, ARRAY(
+			SELECT jsonb_build_object('a', i) FROM generate_series(start, least(start + batch - 1, n)) i));
+		COMMIT;
+	END LOOP;
+END $$;
+
+-- How long a query takes: the first time, then so often the median, in ms.
+CREATE FUNCTION bench.page_ms(query text, times int, OUT first numeric, OUT again numeric)
+LANGUAGE plpgsql AS $$
+DECLARE
+	at timestamptz;
+	ms float8[];
+BEGIN
+	FOR i IN 0..times LOOP
+		at := clock_timestamp();
+		EXECUTE query;
+		ms[i] := 1000 * extract(epoch FROM clock_timestamp() - at);
+	END LOOP;
+	first := round(ms[0]::numeric, 2);
+	SELECT round(percentile_cont(0.5) WITHIN GROUP (ORDER BY m)::numeric, 2) INTO again FROM unnest(ms[1:]) m;
+END $$;
 
 -- Takes what gtf_update_progress takes, in C, and does next to nothing.
 CREATE FUNCTION bench.empty(current bigint, total bigint, payload jsonb DEFAULT NULL) RETURNS boolean
@@ -257,4 +347,5 @@ SELECT gtf_register_task('sleeper', 'bench.sleeper()');
 SELECT gtf_register_task('short_statements', 'bench.short_statements()');
 SELECT gtf_register_task('long_statement', 'bench.long_statement()', abort => 'interrupt');
 SELECT gtf_register_task('reports_beside_empty', 'bench.reports_beside_empty(bigint, int)');
+SELECT gtf_register_task('together', 'bench.noop(jsonb)', scope => 'shared');
 SELECT gtf_register_task('one_of_hundred', 'bench.one_of_hundred(text)', abort => 'poll');

@@ -5,7 +5,7 @@
 
 seconds=$(calc "${BENCH_QUICK:-0} == 1 ? 1 : 2")
 
-against_insert() { # CLIENTS ROUNDS: a submit between two inserts
+against_insert() { # CLIENTS ROUNDS [TARGET]: a submit between two inserts
     local i before after tps ratio=() submits=() inserts=()
 
     before=$(pgbench_tps "$BENCH/insert.pgbench" "$1" -T "$seconds")
@@ -22,11 +22,11 @@ against_insert() { # CLIENTS ROUNDS: a submit between two inserts
     done
     row "gtf_submit, clients: $1, beside a bare INSERT" "$(whole "$(median "${submits[@]}")")/s" \
         "$(whole "$(median "${inserts[@]}")")/s" "$(ratios "${ratio[@]}")" \
-        "$(median "${ratio[@]}")" '>=' 0.8 x
+        ${3:+"$(median "${ratio[@]}")" '>=' "$3" x}
 }
 
 against_insert 1 3
-against_insert 8 3
+against_insert 8 3 0.8
 
 # In bulk.  The rows for the INSERT are those of real tasks, in order of their
 # ids; both statements read the same source.  So few tasks that the dispatcher

@@ -47,4 +47,4 @@ wal_since "$from" $((n + n_single))
 wal_row "WAL, gtf_submit" "$single" "$single_images"
 wal_row "WAL, gtf_submit_many" "$many" "$many_images"
 wal_row "WAL, from start to end" "$RECORDS" "$IMAGES"
-wal_row "WAL of a task's life" "$(calc "$single + $RECORDS")" "$(calc "$single_images + $IMAGES")" '<' 1200
+wal_row "WAL of a task's life" "$(calc "$single + $RECORDS")" "$(calc "$single_images + $IMAGES")" '<=' 900
