@@ -298,8 +298,15 @@ fi
 
 # ---------------------------------------------------------------- results
 
-# The table in Markdown, as it is in README.md.
-results() {
+# Rows for README.md, where the table has to be short.
+TELLING='^(drain, plpgsql|drain, synchronous_commit, 16|gtf_submit, clients: 8|gtf_submit_many|WAL of a task|drain of .* under an old snapshot|from COMMIT to start, p50|cancel to abort handler, body in gtf_sleep, p99|restart to first start|page of 50, newest)'
+
+conditions() {
+    echo "$("$PG_CONFIG" --version | sed 's/ (.*//'), $CORES cores ($(awk -F ': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)), $(lowest "${idle[@]}") to $(highest "${idle[@]}") % idle before each part; fdatasync $(whole "${fsync_before:-0}")/s before, $(whole "${fsync_after:-0}")/s after."
+}
+
+# The table in Markdown, as it is in the documentation.
+results() { # TABLE
     awk -F '\t' '
         BEGIN { cell[0, 1] = "measurement"; cell[0, 2] = "gtf"; cell[0, 3] = "beside it"
                 cell[0, 4] = "result"; cell[0, 5] = "target" }
@@ -323,28 +330,37 @@ results() {
                 }
                 print line
             }
-        }' "$TABLE"
+        }' "$1"
     echo
     ((${#REFS[@]} == 0)) ||
         echo "REF is a queue in plain SQL, claim and complete, by $REF_CLIENTS clients: $(whole "$(median "${REFS[@]}")") jobs/s ($(whole "$(lowest "${REFS[@]}")") to $(whole "$(highest "${REFS[@]}")"), ${#REFS[@]} runs)."
-    echo "$("$PG_CONFIG" --version | sed 's/ (.*//'), $CORES cores ($(awk -F ': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)), $(lowest "${idle[@]}") to $(highest "${idle[@]}") % idle before each part; fdatasync $(whole "${fsync_before:-0}")/s before, $(whole "${fsync_after:-0}")/s after."
+    conditions
 }
 
-results >"$WORK/tmp/results"
+results "$TABLE" >"$WORK/tmp/results"
 echo
 cat "$WORK/tmp/results"
 echo
 (($(lowest "${idle[@]}") >= 80)) || echo "BUSY MACHINE: other programs took part of it, do not trust the figures"
 [[ ${BENCH_QUICK:-} != 1 ]] || echo "BENCH_QUICK: too small to mean anything"
-if [[ ${BENCH_README:-} == 1 ]]; then
-    # the part between two comments
-    awk -v results="$WORK/tmp/results" '
+
+# Into a file, between two comments.
+put_results() { # RESULTS FILE
+    awk -v results="$1" '
         /^<!-- end of make bench -->/ { skip = 0 }
         !skip
         /^<!-- make bench -->/ { while ((getline line <results) > 0) print line; skip = 1 }
-        ' "$ROOT/README.md" >"$WORK/tmp/README.md"
-    cat "$WORK/tmp/README.md" >"$ROOT/README.md"
-    say "README.md has the table"
+        ' "$ROOT/$2" >"$WORK/tmp/page"
+    cat "$WORK/tmp/page" >"$ROOT/$2"
+}
+
+if [[ ${BENCH_README:-} == 1 ]]; then
+    put_results "$WORK/tmp/results" docs/performance.md
+    grep -E "$TELLING" "$TABLE" >"$TABLE.short"
+    results "$TABLE.short" >"$WORK/tmp/short"
+    put_results "$WORK/tmp/short" README.md
+    "$ROOT/tools/bench_plot" "$FIGURES" "$ROOT/docs" "$(conditions)"
+    say "README.md and docs/performance.md have the table, docs/ the plots"
 fi
 awk -F '\t' -v t="$SECONDS" '$6 == "met" { met++ } $6 == "missed" { missed++ }
     END { printf "%d met, %d missed, %d min %d s\n", met, missed, t / 60, t % 60 }' "$TABLE"
