@@ -354,12 +354,30 @@ put_results() { # RESULTS FILE
     cat "$WORK/tmp/page" >"$ROOT/$2"
 }
 
+# A plot below each comment that names one, if it was drawn.
+put_plots() { # FILE
+    awk -v folder="$ROOT/docs" '
+        !(/^!\[/ && plotted)
+        { plotted = 0 }
+        match($0, /^<!-- plot [a-z_]+: .* -->$/) {
+            plotted = 1
+            name = $3
+            sub(/:$/, "", name)
+            sub(/^<!-- plot [a-z_]+: /, "")
+            sub(/ -->$/, "")
+            if ((getline line <(folder "/bench-" name ".svg")) > 0)
+                print "![" $0 "](bench-" name ".svg)"
+        }' "$ROOT/$1" >"$WORK/tmp/page"
+    cat "$WORK/tmp/page" >"$ROOT/$1"
+}
+
 if [[ ${BENCH_README:-} == 1 ]]; then
     put_results "$WORK/tmp/results" docs/performance.md
     grep -E "$TELLING" "$TABLE" >"$TABLE.short"
     results "$TABLE.short" >"$WORK/tmp/short"
     put_results "$WORK/tmp/short" README.md
     "$ROOT/tools/bench_plot" "$FIGURES" "$ROOT/docs" "$(conditions)"
+    put_plots docs/performance.md
     say "README.md and docs/performance.md have the table, docs/ the plots"
 fi
 awk -F '\t' -v t="$SECONDS" '$6 == "met" { met++ } $6 == "missed" { missed++ }
