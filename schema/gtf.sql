@@ -91,7 +91,7 @@ CREATE TABLE gtf.outcomes (
 	CONSTRAINT outcomes_pkey PRIMARY KEY (task_id, attempt)
 ) USING heap;
 
--- for lists by status; costs a success nothing
+-- for lists by status; costs a success nothing (store_outcome.c knows the predicate)
 CREATE INDEX outcomes_status ON gtf.outcomes (status, task_id) WHERE status <> 's';
 
 -- Attempts whose start is recorded (long ones, and those with effects of

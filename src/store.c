@@ -143,6 +143,20 @@ gtf_writer_open(StoreWriter *writer, const char *table)
 		   writer->slot->tts_tupleDescriptor->natts);
 }
 
+void
+gtf_writer_leave_out(StoreWriter *writer, const char *index)
+{
+	for (int i = 0; i < writer->rri->ri_NumIndices; i++)
+	{
+		IndexInfo  *info = writer->rri->ri_IndexRelationInfo[i];
+
+		if (info->ii_Predicate != NIL &&
+			strcmp(RelationGetRelationName(writer->rri->ri_IndexRelationDescs[i]),
+				   index) == 0)
+			info->ii_ReadyForInserts = false;
+	}
+}
+
 static bool
 writer_insert(StoreWriter *writer, bool nowait)
 {

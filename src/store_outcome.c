@@ -73,6 +73,8 @@ outcome_insert(const GtfOutcome *outcome, bool nowait)
 	if (outcome->stack_trace)
 		PUT(OUT_STACK_TRACE, CStringGetTextDatum(outcome->stack_trace));
 
+	if (outcome->status == GTF_SUCCESS)
+		gtf_writer_leave_out(&writer, "outcomes_status");
 	if (nowait)
 		conflict = gtf_writer_try(&writer);
 	else
