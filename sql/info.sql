@@ -37,6 +37,15 @@ SELECT c.relname AS view, string_agg(attname || ' ' || atttypid::regtype, ', ' O
  WHERE relnamespace = 'gtf'::regnamespace AND relkind = 'v' AND relname <> 'task_info'
  GROUP BY 1 ORDER BY 1;
 
+-- What psql's \d+ and \df+ tell.
+SELECT a.attrelid::regclass AS view, a.attname AS column_without_comment
+  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND attnum > 0
+ WHERE relnamespace = 'gtf'::regnamespace AND relkind = 'v' AND col_description(c.oid, attnum) IS NULL;
+SELECT p.oid::regprocedure AS function_without_comment
+  FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+       JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+ WHERE extname = 'gtf' AND proname LIKE 'gtf\_%' AND obj_description(p.oid, 'pg_proc') IS NULL;
+
 -- Task types.
 SELECT task_type, kind, handler, scope, timeout, hard_timeout, abort, max_attempts, retry_delay,
        priority, queue, submit_role, description, registered_by = current_user::regrole AS mine
