@@ -92,28 +92,57 @@ error_ended(const pg_uuid_t *id, GtfStatus status)
 			 errdetail("Its status is %s.", gtf_status_text(status))));
 }
 
+/* ERROR unless the attempt in this slot listens to aborts. */
+static void
+check_abortable(const pg_uuid_t *id, const GtfSlotInfo *slot)
+{
+	if (slot->body_ended)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("task \"%s\" is ending and cannot be aborted any more",
+						gtf_id_text(id))));
+	if (slot->body_running && !slot->abortable)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("task \"%s\" is running and cannot be aborted",
+						gtf_id_text(id)),
+				 errhint("Its code must call gtf_on_abort(), or its type be registered with abort => 'poll' or 'interrupt'. An administrator can end it with gtf_revoke() and terminate => true.")));
+}
+
+/* Have the attempt in this slot stopped at the commit. */
+static void
+stop_attempt(const pg_uuid_t *id, GtfSlotInfo *slot, GtfForce force)
+{
+	if (slot->state != GTF_SLOT_LOST && force == GTF_FORCE_NONE)
+	{
+		/* it is stopping */
+		if (slot->abort_cause != GTF_CAUSE_NONE)
+			return;
+		check_abortable(id, slot);
+	}
+	gtf_store_request_put(id, GTF_CAUSE_CANCEL, force);
+
+	/* of a lost attempt only its cleanup handlers are left to be stopped */
+	if (slot->state == GTF_SLOT_LOST && force != GTF_FORCE_NONE)
+		(void) find_cleaner(id, slot);
+	gtf_wakeup_abort(slot->index, slot->serial, force);
+}
+
 /*
- * Cancel a task that the caller may cancel.  Returns its status after the
- * commit: aborted, or aborting for a running one.
+ * Cancel a task that the caller may cancel and has the lock of.  Returns its
+ * status after the commit: aborted, or aborting for a running one.
  */
 static GtfStatus
 cancel_task(const pg_uuid_t *id, GtfForce force)
 {
 	int			waited = 0;
 
-	(void) GetCurrentTransactionId();
-	gtf_lock_task(id);
-
 	for (;;)
 	{
-		GtfTask    *task = gtf_visible_task(id);
 		GtfOutcome *last;
 		GtfSlotInfo slot;
 		GtfRequest	request;
 		GtfLive		live;
-
-		if (task == NULL)
-			gtf_error_no_task(id);
 
 		/* the slot first: what has just left it is found in the table */
 		if (gtf_slot_find(id, &slot))
@@ -128,31 +157,7 @@ cancel_task(const pg_uuid_t *id, GtfForce force)
 				gtf_backend_wait(1);
 				continue;
 			}
-			if (slot.state != GTF_SLOT_LOST && force == GTF_FORCE_NONE)
-			{
-				if (slot.abort_cause != GTF_CAUSE_NONE)
-					return GTF_ABORTING;
-				if (slot.body_ended)
-					ereport(ERROR,
-							(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-							 errmsg("task \"%s\" is ending and cannot be aborted any more",
-									gtf_id_text(id))));
-				if (slot.body_running && !slot.abortable)
-					ereport(ERROR,
-							(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-							 errmsg("task \"%s\" is running and cannot be aborted",
-									gtf_id_text(id)),
-							 errhint("Its code must call gtf_on_abort(), or its type be registered with abort => 'poll' or 'interrupt'. An administrator can end it with gtf_revoke() and terminate => true.")));
-			}
-			gtf_store_request_put(id, GTF_CAUSE_CANCEL, force);
-
-			/*
-			 * of a lost attempt only its cleanup handlers are left to be
-			 * stopped
-			 */
-			if (slot.state == GTF_SLOT_LOST && force != GTF_FORCE_NONE)
-				(void) find_cleaner(id, &slot);
-			gtf_wakeup_abort(slot.index, slot.serial, force);
+			stop_attempt(id, &slot, force);
 			return GTF_ABORTING;
 		}
 
@@ -219,18 +224,8 @@ leaves(const GtfTask *task)
 static const char *
 cancel(const pg_uuid_t *id, bool force)
 {
-	GtfTask    *task = gtf_visible_task(id);
+	GtfTask    *task = gtf_visible_task_locked(id);
 	GtfSlotInfo slot;
-
-	if (task == NULL)
-		gtf_error_no_task(id);
-	(void) GetCurrentTransactionId();
-	gtf_lock_task(id);
-
-	/* there has been time to leave it, or to remove it */
-	task = gtf_visible_task(id);
-	if (task == NULL)
-		gtf_error_no_task(id);
 
 	/* that it has ended is said first; one in a slot has not */
 	if (!gtf_slot_find(id, &slot))
@@ -411,9 +406,7 @@ gtf_revoke(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unsupported signal: \"%s\"", signal),
 				 errhint("Use SIGINT to cancel the statement or SIGTERM to end the executor.")));
-	task = gtf_visible_task(id);
-	if (task == NULL)
-		gtf_error_no_task(id);
+	task = gtf_visible_task_locked(id);
 	check_force(task);
 	PG_RETURN_TEXT_P(cstring_to_text(gtf_status_text(cancel_task(id,
 																 terminate ? force : GTF_FORCE_NONE))));

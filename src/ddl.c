@@ -187,41 +187,33 @@ stop_until_end_of_transaction(Oid database)
 		stop_workers(database);
 }
 
-static void
-process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
-				ProcessUtilityContext context, ParamListInfo params,
-				QueryEnvironment *queryEnv, DestReceiver *dest,
-				QueryCompletion *qc)
+/* What a command means to us; the statement may be gone when it has been run. */
+typedef struct Command
 {
-	Node	   *stmt = pstmt->utilityStmt;
-	Oid			needed = InvalidOid;
-	Oid			changed = InvalidOid;
-	bool		dropped = false;
-	bool		commit_prepared = false;
-	char	   *created = NULL;
-	uint64		seen = 0;
+	Oid			needed;			/* a database that it needs for itself */
+	bool		dropped;		/* ... and drops */
+	char	   *created;		/* name of a database that it makes */
+	Oid			changed;		/* a database whose settings for us it changes */
+	bool		commit_prepared;
+	uint64		seen;			/* before that */
+} Command;
 
-	if (!gtf_shmem_available() || IsBinaryUpgrade)
-	{
-		prev_process_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv,
-							 dest, qc);
-		return;
-	}
-
-	/* the statement may be gone when it has been run */
+static void
+look_at_command(Node *stmt, Command *command)
+{
 	switch (nodeTag(stmt))
 	{
 		case T_DropdbStmt:
-			dropped = true;
-			needed = database_needed(stmt);
+			command->dropped = true;
+			command->needed = database_needed(stmt);
 			break;
 		case T_CreatedbStmt:
-			created = pstrdup(castNode(CreatedbStmt, stmt)->dbname);
-			needed = database_needed(stmt);
+			command->created = pstrdup(castNode(CreatedbStmt, stmt)->dbname);
+			command->needed = database_needed(stmt);
 			break;
 		case T_RenameStmt:
 		case T_AlterDatabaseStmt:
-			needed = database_needed(stmt);
+			command->needed = database_needed(stmt);
 			break;
 		case T_AlterDatabaseSetStmt:
 			{
@@ -229,15 +221,15 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 
 				if (set->setstmt->name == NULL ||
 					pg_strncasecmp(set->setstmt->name, "gtf.", 4) == 0)
-					changed = get_database_oid(set->dbname, true);
+					command->changed = get_database_oid(set->dbname, true);
 				break;
 			}
 		case T_TransactionStmt:
-			commit_prepared =
+			command->commit_prepared =
 				castNode(TransactionStmt, stmt)->kind == TRANS_STMT_COMMIT_PREPARED;
 			/* before the commit: none of its tasks is below this */
-			if (commit_prepared)
-				seen = gtf_submitted_seen(MyDatabaseId);
+			if (command->commit_prepared)
+				command->seen = gtf_submitted_seen(MyDatabaseId);
 			break;
 		case T_AlterExtensionStmt:
 		case T_DropStmt:
@@ -250,28 +242,45 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			if ((is_our_extension_update(stmt) || is_our_extension_drop(stmt)) &&
 				OidIsValid(get_extension_oid("gtf", true)) &&
 				gtf_owns_extension(get_extension_oid("gtf", true), GetUserId()))
-				stop_until_end_of_transaction(MyDatabaseId);
+				command->needed = MyDatabaseId;
 			break;
 		default:
 			break;
 	}
+}
 
-	if (OidIsValid(needed))
-		stop_until_end_of_transaction(needed);
+static void
+process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+				ProcessUtilityContext context, ParamListInfo params,
+				QueryEnvironment *queryEnv, DestReceiver *dest,
+				QueryCompletion *qc)
+{
+	Command		command = {0};
+
+	if (!gtf_shmem_available() || IsBinaryUpgrade)
+	{
+		prev_process_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv,
+							 dest, qc);
+		return;
+	}
+
+	look_at_command(pstmt->utilityStmt, &command);
+	if (OidIsValid(command.needed))
+		stop_until_end_of_transaction(command.needed);
 	prev_process_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv,
 						 dest, qc);
 
-	if (OidIsValid(needed) && dropped)
-		gtf_wakeup_gone(needed);
-	if (is_ours(changed))
-		gtf_wakeup_restart(changed);
-	if (created)
-		gtf_wakeup_database(get_database_oid(created, true));
-	if (commit_prepared && is_ours(MyDatabaseId))
+	if (OidIsValid(command.needed) && command.dropped)
+		gtf_wakeup_gone(command.needed);
+	if (is_ours(command.changed))
+		gtf_wakeup_restart(command.changed);
+	if (command.created)
+		gtf_wakeup_database(get_database_oid(command.created, true));
+	if (command.commit_prepared && is_ours(MyDatabaseId))
 	{
 		pg_uuid_t	from;
 
-		gtf_id_below(seen, &from);
+		gtf_id_below(command.seen, &from);
 		gtf_submitted_scan_from(MyDatabaseId, &from);
 		gtf_tell(MyDatabaseId, GTF_NEWS_REQUESTS);
 		gtf_waiters_wake_all();

@@ -112,40 +112,15 @@ fill_param(GtfParam *param, const char *name, Oid type)
 	}
 }
 
-GtfSignature *
-gtf_signature_make(HeapTuple tuple)
+/* All parameters; true if some are for output. */
+static bool
+fill_params(GtfSignature *signature, HeapTuple tuple)
 {
-	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
-	MemoryContext context;
-	MemoryContext old;
-	GtfSignature *signature;
 	Oid		   *types;
 	char	  **names;
 	char	   *modes;
 	bool		has_output = false;
 	bool		all_named = true;
-	Datum		defaults_text;
-	bool		isnull;
-
-	if (form->prokind != PROKIND_FUNCTION && form->prokind != PROKIND_PROCEDURE)
-		refuse(tuple, _("Only ordinary functions and procedures can be handlers."), NULL);
-	if (isAnyTempNamespace(form->pronamespace))
-		refuse(tuple, _("It is temporary."), NULL);
-	if (form->proretset)
-		refuse(tuple, _("It returns a set."), NULL);
-	if (OidIsValid(form->provariadic))
-		refuse(tuple, _("It has a VARIADIC parameter."), NULL);
-
-	context = AllocSetContextCreate(CurrentMemoryContext, "gtf handler",
-									ALLOCSET_SMALL_SIZES);
-	MemoryContextCopyAndSetIdentifier(context, NameStr(form->proname));
-	old = MemoryContextSwitchTo(context);
-	signature = palloc0(sizeof(GtfSignature));
-	signature->context = context;
-	signature->function = form->oid;
-	signature->xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
-	signature->tid = tuple->t_self;
-	signature->result = form->prorettype;
 
 	signature->nall = get_func_arg_info(tuple, &types, &names, &modes);
 	signature->all_types = types;
@@ -172,14 +147,68 @@ gtf_signature_make(HeapTuple tuple)
 					   types[i]);
 		}
 	}
-	Assert(signature->nparams == form->pronargs);
+	Assert(signature->nparams == ((Form_pg_proc) GETSTRUCT(tuple))->pronargs);
 
 	if (signature->nparams == 1 && signature->params[0].type == JSONBOID)
 		signature->takes_jsonb = true;
 	else if (!all_named)
 		refuse(tuple, _("It has input parameters without a name."),
 			   _("Give each of them a name, or have a single one of type jsonb."));
+	return has_output;
+}
 
+/* The defaults belong to the last input parameters. */
+static void
+fill_defaults(GtfSignature *signature, HeapTuple tuple)
+{
+	bool		isnull;
+	Datum		stored = SysCacheGetAttr(PROCOID, tuple,
+										 Anum_pg_proc_proargdefaults, &isnull);
+	List	   *defaults;
+	GtfParam   *param;
+	ListCell   *lc;
+
+	if (isnull)
+		return;
+	defaults = castNode(List, stringToNode(TextDatumGetCString(stored)));
+	param = &signature->params[signature->nparams - list_length(defaults)];
+	foreach(lc, defaults)
+	{
+		param->default_value = lfirst(lc);
+		param++;
+	}
+}
+
+GtfSignature *
+gtf_signature_make(HeapTuple tuple)
+{
+	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
+	MemoryContext context;
+	MemoryContext old;
+	GtfSignature *signature;
+	bool		has_output;
+
+	if (form->prokind != PROKIND_FUNCTION && form->prokind != PROKIND_PROCEDURE)
+		refuse(tuple, _("Only ordinary functions and procedures can be handlers."), NULL);
+	if (isAnyTempNamespace(form->pronamespace))
+		refuse(tuple, _("It is temporary."), NULL);
+	if (form->proretset)
+		refuse(tuple, _("It returns a set."), NULL);
+	if (OidIsValid(form->provariadic))
+		refuse(tuple, _("It has a VARIADIC parameter."), NULL);
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "gtf handler",
+									ALLOCSET_SMALL_SIZES);
+	MemoryContextCopyAndSetIdentifier(context, NameStr(form->proname));
+	old = MemoryContextSwitchTo(context);
+	signature = palloc0(sizeof(GtfSignature));
+	signature->context = context;
+	signature->function = form->oid;
+	signature->xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+	signature->tid = tuple->t_self;
+	signature->result = form->prorettype;
+
+	has_output = fill_params(signature, tuple);
 	if (get_typtype(form->prorettype) == TYPTYPE_PSEUDO &&
 		form->prorettype != VOIDOID &&
 		!(form->prorettype == RECORDOID && has_output))
@@ -188,23 +217,7 @@ gtf_signature_make(HeapTuple tuple)
 						format_type_be(form->prorettype)),
 			   NULL);
 
-	/* The defaults belong to the last input parameters. */
-	defaults_text = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proargdefaults,
-									&isnull);
-	if (!isnull)
-	{
-		List	   *defaults = castNode(List,
-										stringToNode(TextDatumGetCString(defaults_text)));
-		GtfParam   *param = &signature->params[signature->nparams -
-											   list_length(defaults)];
-		ListCell   *lc;
-
-		foreach(lc, defaults)
-		{
-			param->default_value = lfirst(lc);
-			param++;
-		}
-	}
+	fill_defaults(signature, tuple);
 	MemoryContextSwitchTo(old);
 	return signature;
 }

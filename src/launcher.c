@@ -57,11 +57,13 @@ static TimestampTz last_list = 0;
 static TimestampTz next_list = 0;
 static bool shortage_reported = false;
 
+/* Finds it, or makes it. */
 static Known *
-find_known(Oid database, bool make)
+find_known(Oid database)
 {
 	ListCell   *lc;
 	Known	   *known;
+	MemoryContext old;
 
 	foreach(lc, databases)
 	{
@@ -69,16 +71,11 @@ find_known(Oid database, bool make)
 		if (known->database == database)
 			return known;
 	}
-	if (!make)
-		return NULL;
-	known = MemoryContextAllocZero(launcher_context, sizeof(Known));
+	old = MemoryContextSwitchTo(launcher_context);
+	known = palloc0(sizeof(Known));
 	known->database = database;
-	{
-		MemoryContext old = MemoryContextSwitchTo(launcher_context);
-
-		databases = lappend(databases, known);
-		MemoryContextSwitchTo(old);
-	}
+	databases = lappend(databases, known);
+	MemoryContextSwitchTo(old);
 	return known;
 }
 
@@ -102,7 +99,7 @@ list_databases(void)
 
 		if (form->datallowconn && !form->datistemplate)
 		{
-			Known	   *known = find_known(form->oid, true);
+			Known	   *known = find_known(form->oid);
 
 			known->listed = true;
 			known->name = form->datname;
@@ -180,27 +177,78 @@ start_dispatcher(Known *known, TimestampTz now)
 	MemoryContextSwitchTo(old);
 }
 
+/* Somebody waits for a dispatcher that there is no room for. */
+static void
+look_for_room(void)
+{
+	ListCell   *lc;
+
+	next_list = Min(next_list,
+					TimestampTzPlusMilliseconds(last_list, REFUSED_INTERVAL_MS));
+	foreach(lc, databases)
+	{
+		Known	   *known = lfirst(lc);
+
+		if (known->handle == NULL && gtf_db_find(known->database) < 0)
+			known->probed = false;
+	}
+}
+
+/* See what became of the dispatchers.  True: one is looking where it is. */
+static bool
+watch_dispatchers(TimestampTz now)
+{
+	bool		probing = false;
+	ListCell   *lc;
+
+	foreach(lc, databases)
+	{
+		Known	   *known = lfirst(lc);
+		GtfDatabaseInfo info;
+
+		if (known->handle)
+			reap(known, now);
+		if (known->handle == NULL)
+			continue;
+		if (gtf_db_info(gtf_db_find(known->database), &info) &&
+			info.dispatcher_ready)
+		{
+			/* it has found something to do, and does it */
+			known->probed = true;
+			known->backoff_ms = 0;
+		}
+		else if (!known->probed)
+			probing = true;
+	}
+	return probing;
+}
+
+/* Want a database of which nothing is known; false if there is no room. */
+static bool
+probe(Known *known)
+{
+	if (gtf_db_want(known->database))
+		return true;
+	if (!known->refused)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("gtf cannot look for tasks in database \"%s\": gtf.max_databases is reached",
+						NameStr(known->name)),
+				 errhint("Raise gtf.max_databases and restart the server.")));
+	known->refused = true;
+	return false;
+}
+
 static void
 tick(void *arg)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz *next = arg;
-	bool		probing = false;
+	bool		probing;
 	ListCell   *lc;
 
-	/* somebody waits for a dispatcher that there is no room for */
 	if (gtf_db_refused())
-	{
-		next_list = Min(next_list,
-						TimestampTzPlusMilliseconds(last_list, REFUSED_INTERVAL_MS));
-		foreach(lc, databases)
-		{
-			Known	   *known = lfirst(lc);
-
-			if (known->handle == NULL && gtf_db_find(known->database) < 0)
-				known->probed = false;
-		}
-	}
+		look_for_room();
 	if (now >= next_list)
 	{
 		list_databases();
@@ -215,31 +263,10 @@ tick(void *arg)
 		GtfDatabaseInfo info;
 
 		if (gtf_db_info(i, &info) && info.wanted)
-			(void) find_known(info.database, true);
+			(void) find_known(info.database);
 	}
 
-	foreach(lc, databases)
-	{
-		Known	   *known = lfirst(lc);
-
-		if (known->handle)
-			reap(known, now);
-		if (known->handle)
-		{
-			GtfDatabaseInfo info;
-
-			if (gtf_db_info(gtf_db_find(known->database), &info) &&
-				info.dispatcher_ready)
-			{
-				/* it has found something to do, and does it */
-				known->probed = true;
-				known->backoff_ms = 0;
-			}
-			else if (!known->probed)
-				probing = true;
-		}
-	}
-
+	probing = watch_dispatchers(now);
 	foreach(lc, databases)
 	{
 		Known	   *known = lfirst(lc);
@@ -250,17 +277,8 @@ tick(void *arg)
 			continue;
 		if (!known->probed && !probing && db < 0)
 		{
-			if (!gtf_db_want(known->database))
-			{
-				if (!known->refused)
-					ereport(WARNING,
-							(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-							 errmsg("gtf cannot look for tasks in database \"%s\": gtf.max_databases is reached",
-									NameStr(known->name)),
-							 errhint("Raise gtf.max_databases and restart the server.")));
-				known->refused = true;
+			if (!probe(known))
 				continue;
-			}
 			probing = true;
 			db = gtf_db_find(known->database);
 		}

@@ -65,7 +65,6 @@ typedef struct PageReceiver
 	DestReceiver *store;
 	int64		skip;
 	int64		left;			/* -1 = no limit */
-	int			batch_rows;		/* that came, since this was set */
 } PageReceiver;
 
 static void
@@ -105,6 +104,20 @@ page_shutdown(DestReceiver *self)
 static void
 page_destroy(DestReceiver *self)
 {
+}
+
+static void
+page_open(PageReceiver *page, ReturnSetInfo *rsinfo)
+{
+	page->pub.rStartup = page_startup;
+	page->pub.receiveSlot = page_receive;
+	page->pub.rShutdown = page_shutdown;
+	page->pub.rDestroy = page_destroy;
+	page->pub.mydest = DestNone;
+	page->store = CreateDestReceiver(DestTuplestore);
+	SetTuplestoreDestReceiverParams(page->store, rsinfo->setResult,
+									rsinfo->econtext->ecxt_per_query_memory,
+									true, NULL, NULL);
 }
 
 static int64
@@ -271,6 +284,34 @@ read_sorted(GtfList *list, GtfRows *rows, GtfSortKey key, bool ascending,
 	gtf_store_rows_end(rows);
 }
 
+/* What indexes know of the filters. */
+static void
+restrict_list(FunctionCallInfo fcinfo, GtfSortKey key, GtfListWanted *wanted)
+{
+	if (!PG_ARGISNULL(ARG_TASK_TYPE))
+		wanted->task_type = text_to_cstring(PG_GETARG_TEXT_PP(ARG_TASK_TYPE));
+	if (!PG_ARGISNULL(ARG_STATUS))
+		wanted->statuses = get_statuses(PG_GETARG_ARRAYTYPE_P(ARG_STATUS));
+	if (!gtf_is_admin(GetUserId()))
+		wanted->viewer = GetUserId();
+	if (!PG_ARGISNULL(ARG_RECEIVED_START))
+	{
+		TimestampTz start = PG_GETARG_TIMESTAMPTZ(ARG_RECEIVED_START);
+
+		/* an id is not before the time of its task */
+		if (start < MAX_TIME_OF_ID)
+		{
+			wanted->has_from = true;
+			gtf_id_below(gtf_id_ticks_from_timestamp(start), &wanted->from);
+		}
+	}
+	if (!PG_ARGISNULL(ARG_RECEIVED_END) && key == GTF_SORT_CREATED)
+	{
+		wanted->has_created_until = true;
+		wanted->created_until = PG_GETARG_TIMESTAMPTZ(ARG_RECEIVED_END);
+	}
+}
+
 /* gtf_iter_tasks(...) RETURNS SETOF gtf.task_info */
 Datum
 gtf_iter_tasks(PG_FUNCTION_ARGS)
@@ -320,44 +361,12 @@ gtf_iter_tasks(PG_FUNCTION_ARGS)
 			set_param(&rows, filters[i].param, PG_GETARG_DATUM(filters[i].arg));
 	}
 
-	/* what indexes know of that */
-	if (!PG_ARGISNULL(ARG_TASK_TYPE))
-		wanted.task_type = text_to_cstring(PG_GETARG_TEXT_PP(ARG_TASK_TYPE));
-	if (!PG_ARGISNULL(ARG_STATUS))
-		wanted.statuses = get_statuses(PG_GETARG_ARRAYTYPE_P(ARG_STATUS));
-	if (!gtf_is_admin(GetUserId()))
-		wanted.viewer = GetUserId();
-	if (!PG_ARGISNULL(ARG_RECEIVED_START))
-	{
-		TimestampTz start = PG_GETARG_TIMESTAMPTZ(ARG_RECEIVED_START);
-
-		/* an id is not before the time of its task */
-		if (start < MAX_TIME_OF_ID)
-		{
-			wanted.has_from = true;
-			gtf_id_below(gtf_id_ticks_from_timestamp(start), &wanted.from);
-		}
-	}
-	if (!PG_ARGISNULL(ARG_RECEIVED_END) && key == GTF_SORT_CREATED)
-	{
-		wanted.has_created_until = true;
-		wanted.created_until = PG_GETARG_TIMESTAMPTZ(ARG_RECEIVED_END);
-	}
-
+	restrict_list(fcinfo, key, &wanted);
 	InitMaterializedSRF(fcinfo, 0);
 	if (page.left == 0)
 		return (Datum) 0;
 
-	page.pub.rStartup = page_startup;
-	page.pub.receiveSlot = page_receive;
-	page.pub.rShutdown = page_shutdown;
-	page.pub.rDestroy = page_destroy;
-	page.pub.mydest = DestNone;
-	page.store = CreateDestReceiver(DestTuplestore);
-	SetTuplestoreDestReceiverParams(page.store, rsinfo->setResult,
-									rsinfo->econtext->ecxt_per_query_memory,
-									true, NULL, NULL);
-
+	page_open(&page, rsinfo);
 	list = gtf_store_list_begin(&wanted);
 	if (key == GTF_SORT_CREATED)
 		read_in_order(list, &rows, wanted.ascending, &page);

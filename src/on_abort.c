@@ -318,6 +318,23 @@ keep_error(const Handler *handler, const char *name, ErrorData *edata)
 	MemoryContextSwitchTo(old);
 }
 
+/* The code of a handler; *name is how it is called, for messages. */
+static void
+call_one(Handler *handler, char *volatile *name)
+{
+	if (handler->callback)
+	{
+		*name = unconstify(char *, handler->name);
+		handler->callback(handler->arg);
+	}
+	else
+	{
+		*name = format_procedure_qualified(handler->what.function);
+		check_again(&handler->what, gtf_current_task->owner);
+		call(&handler->what);
+	}
+}
+
 /*
  * Run one handler.  last: in the transaction that ends the attempt, so its
  * deferred constraints are checked with it.
@@ -357,17 +374,7 @@ run_one(Handler *handler, bool last)
 		/* see what the body has done so far */
 		CommandCounterIncrement();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		if (handler->callback)
-		{
-			name = unconstify(char *, handler->name);
-			handler->callback(handler->arg);
-		}
-		else
-		{
-			name = format_procedure_qualified(handler->what.function);
-			check_again(&handler->what, gtf_current_task->owner);
-			call(&handler->what);
-		}
+		call_one(handler, &name);
 		PopActiveSnapshot();
 		CommandCounterIncrement();
 		if (last)

@@ -60,6 +60,7 @@ count(GtfProgress *progress, int64 current)
 	progress->current = Max(current, 0);
 }
 
+/* The table of the file header, in C: one case for each command. */
 void
 gtf_progress_of_command(const GtfTask *task, const GtfSlotInfo *slot,
 						GtfProgress *progress)

@@ -75,14 +75,7 @@ gtf_retry(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("tasks cannot be retried while gtf is disabled"),
 				 errhint("Set gtf.enabled to on.")));
-	if (gtf_visible_task(id) == NULL)
-		gtf_error_no_task(id);
-
-	(void) GetCurrentTransactionId();
-	gtf_lock_task(id);
-	task = gtf_visible_task(id);
-	if (task == NULL)
-		gtf_error_no_task(id);
+	task = gtf_visible_task_locked(id);
 
 	/* gtf_adopt() has to know what it makes run */
 	if (task->foreign)

@@ -17,9 +17,12 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 
 #include "access.h"
+#include "errors.h"
+#include "locks.h"
 #include "settings.h"
 #include "store.h"
 #include "visible.h"
@@ -85,4 +88,22 @@ gtf_error_no_task(const pg_uuid_t *id)
 			 errmsg("task \"%s\" does not exist", gtf_id_text(id)),
 			 hidden ? errdetail("This database is a copy that was not adopted: only administrators see its tasks, and none runs.") : 0,
 			 hidden ? errhint("Have an administrator call gtf_adopt().") : 0));
+}
+
+GtfTask *
+gtf_visible_task_locked(const pg_uuid_t *id)
+{
+	GtfTask    *task;
+
+	/* nobody waits for a lock on what he may not see */
+	if (gtf_visible_task(id) == NULL)
+		gtf_error_no_task(id);
+	(void) GetCurrentTransactionId();
+	gtf_lock_task(id);
+
+	/* there has been time to leave it, or to remove it */
+	task = gtf_visible_task(id);
+	if (task == NULL)
+		gtf_error_no_task(id);
+	return task;
 }
