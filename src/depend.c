@@ -281,7 +281,9 @@ read_item(Item *item)
 	GtfSlotInfo slot;
 	GtfLive		live;
 
-	if (task == NULL || (last && gtf_status_is_final(last->status)) ||
+	/* one that is not ours is looked at when it has been adopted */
+	if (task == NULL || task->foreign ||
+		(last && gtf_status_is_final(last->status)) ||
 		gtf_slot_find(&ref->id, &slot))
 		return false;
 	gtf_ref_set_task(ref, task);

@@ -64,6 +64,22 @@ $gate->query_safe('SELECT pg_advisory_unlock(1)');
 is(outcome($node, $third), 'success|1', 'and runs when its prerequisites have');
 is(effects($_), '1', 'once') for ($second, $third);
 
+# ---- a dependent from elsewhere is not started until it is adopted
+
+$gate->query_safe('SELECT pg_advisory_lock(1)');
+$first = submit($node, q{'hold', '{"key": 1}'});
+($second, $third) = map { submit($node, qq{'note', depends_on => '{$first}'}) } 1 .. 2;
+is(waits($_), 'pending', 'a dependent task waits') for ($second, $third);
+$node->safe_psql('postgres', "UPDATE gtf.tasks SET home = home + 1 WHERE id = '$second'");
+$gate->query_safe('SELECT pg_advisory_unlock(1)');
+is(outcome($node, $third), 'success|1', 'it runs when its prerequisite has');
+until_dispatched($node);
+is(effects($second), '0', 'but not one that is not ours');
+$node->safe_psql('postgres', "UPDATE gtf.tasks SET home = home - 1 WHERE id = '$second'; SELECT gtf_adopt()");
+is(outcome($node, $second), 'success|1', 'until it is');
+
+# ---- the others
+
 # one that ends while there is no dispatcher
 $gate->query_safe('SELECT pg_advisory_lock(1)');
 $first = submit($node, q{'hold', '{"key": 1}'});
