@@ -1,7 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * access.c
- *	  Who is an administrator of gtf, and who may have executors.
+ *	  Who is an administrator of gtf, who may have executors, and who may
+ *	  write into its tables.
+ *
+ * Answers from the catalogs, in whatever process asks.  Nothing is kept: what
+ * is asked twice may have changed.
  *
  *-------------------------------------------------------------------------
  */

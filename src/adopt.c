@@ -3,6 +3,10 @@
  * adopt.c
  *	  gtf_adopt: let the tasks of a copied database run here.
  *
+ * All in the transaction of the administrator who calls it (store_role.c); the
+ * dispatcher of a copy leaves these rows alone, so nobody is in its way.  If
+ * it is rolled back the database is the copy that it was.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"

@@ -12,6 +12,10 @@
  * topmost, those above are in its way: for them it is what a query cancel of
  * the client is to the task that a session runs.
  *
+ * All of it is memory of this process, written by it and its signal handlers.
+ * What others see of an attempt is in its slot; when the process dies the exit
+ * callbacks of executor.c and run.c leave the slots of all levels LOST.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"

@@ -8,6 +8,10 @@
  * a client's statement would, so that COMMIT inside a procedure and commands
  * that refuse transaction blocks work; SPI could run neither.
  *
+ * Runs in executors and in sessions (gtf_run).  Nothing is kept, and no lock
+ * of gtf is held while the code runs.  What to do about an error, or the end
+ * of the process, is the matter of executor.c and run.c.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"

@@ -7,6 +7,8 @@
  * row, no palloc, so that a body may report it for every row it handles.
  * Others see it at once; live.c writes it down now and then, and finish.c
  * stores the last value with the outcome.  So is a payload, which costs a copy.
+ * When this process dies the slot still has the last report, for the outcome
+ * that the dispatcher writes.
  *
  *-------------------------------------------------------------------------
  */

@@ -5,7 +5,11 @@
  *
  * A success is written by the executor itself in the body's transaction.
  * Everything else goes through here, in a transaction of its own, by the
- * executor or, when that is gone, by the dispatcher.
+ * executor or, when that is gone, by the dispatcher; by a session, if it runs
+ * or cancels the task.  Of several at once the unique key of gtf.outcomes lets
+ * one win.  Who dies before its commit has written nothing, and the attempt is
+ * settled by the dispatcher; who dies after it and has told nobody is found by
+ * its slot (settle.c).
  *
  *-------------------------------------------------------------------------
  */

@@ -4,8 +4,9 @@
  *	  SQL functions for limits, pauses and the pool, and what waiting tasks
  *	  wait for because of them.
  *
- * What is set is in gtf.flow; the dispatcher, which reads it after each
- * change, enforces it (limits.c).
+ * What is set is in gtf.flow, written in the transaction of an administrator;
+ * the dispatcher, which is told at its commit and reads it again then, and
+ * with each scan, enforces it (limits.c).
  *
  *-------------------------------------------------------------------------
  */

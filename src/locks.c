@@ -3,6 +3,10 @@
  * locks.c
  *	  THE advisory-lock key space of gtf.
  *
+ * Taken by backends and, without waiting, by dispatchers; never by executors
+ * on their own behalf.  The lock manager releases them with the transaction,
+ * however that ends.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"

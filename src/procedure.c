@@ -3,6 +3,9 @@
  * procedure.c
  *	  What those of our SQL procedures share that commit by themselves.
  *
+ * They leave the transaction and the snapshot of their CALL, and come back to
+ * new ones.  What they keep meanwhile is theirs to keep in memory that lasts.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"

@@ -3,6 +3,9 @@
  * queue.c
  *	  The dispatcher's memory of waiting tasks.  Local data structures only.
  *
+ * No locks, and nothing that would be missed: when the dispatcher dies, the
+ * next one finds all of it by its scan.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"

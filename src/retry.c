@@ -6,7 +6,7 @@
  * The only way out of a terminal state.  The final outcome becomes one of an
  * attempt that was retried, which keeps its error in gtf.task_attempts, and a
  * row of gtf.live announces the next attempt; both in the caller's
- * transaction, the dispatcher is told at its commit.
+ * transaction, under the task's lock; the dispatcher is told at its commit.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * settings.c
- *	  Every setting of gtf, in alphabetical order.  Nothing else defines one.
+ *	  Every setting of gtf, in alphabetical order.  Nothing else defines one,
+ *	  and only PostgreSQL writes them.
  *
  *-------------------------------------------------------------------------
  */

@@ -3,7 +3,8 @@
  * store_flow.c
  *	  gtf.flow: limits, pauses and the size of the pool.
  *
- * Every write sends a relcache invalidation of the table, for those who keep
+ * Written by administrators, a row for each limit; two who set the same one
+ * wait for each other at its unique key.  Every write sends a relcache invalidation of the table, for those who keep
  * what they have read.
  *
  *-------------------------------------------------------------------------

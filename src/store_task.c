@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * store_task.c
- *	  gtf.tasks: one row for each task, inserted by its submit, never updated.
+ *	  gtf.tasks: one row for each task, inserted by its submit and updated by
+ *	  nobody but gtf_adopt().
  *
- * Nobody locks a row to read or run it, for it says nothing that changes.  The
- * scan for tasks without an outcome is the dispatcher's way to find what was
+ * No lock is needed to read or to run a task: its row says nothing that
+ * changes.  The scan for tasks without an outcome is the dispatcher's way to find what was
  * submitted when it was not there, see src/README.md.
  *
  *-------------------------------------------------------------------------

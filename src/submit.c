@@ -4,10 +4,10 @@
  *	  gtf_submit, gtf_submit_many, gtf_submit_sql.
  *
  * A submit writes one row in the caller's transaction and remembers a
- * reference for the moment of commit; nothing else, but for its key if it has
- * one (keys.c).  The transaction has its
- * xid before the task has its id: the dispatcher relies on it when it decides
- * up to which id all submits are settled.
+ * reference for the moment of commit (wakeup.c); nothing else, but for its key
+ * if it has one (keys.c), and a lock on the rows of its prerequisites.  The
+ * transaction has its xid before the task has its id: the dispatcher relies on
+ * it when it decides up to which id all submits are settled.
  *
  *-------------------------------------------------------------------------
  */

@@ -10,6 +10,10 @@
  * and has what the transaction has written looked for in the tables (ddl.c);
  * what is not to be seen there is written as a request before it is prepared.
  *
+ * A process that is killed between its commit and this is a crash for the
+ * postmaster, and then dispatchers begin with a scan.  What it keeps others
+ * out of is released by its exit callback.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
