@@ -19,7 +19,6 @@
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
 
-#include "flow.h"
 #include "shmem.h"
 #include "task.h"
 
@@ -353,6 +352,26 @@ extern bool gtf_store_counters_lock(void);
 extern void gtf_store_counter_put(const char *name, int64 value);
 
 /* ---- gtf.flow ---- */
+
+/* What a row of gtf.flow is about, as stored. */
+typedef enum GtfFlowKind
+{
+	GTF_FLOW_QUEUE = 'q',
+	GTF_FLOW_TASK_TYPE = 't',
+	GTF_FLOW_OWNER = 'o',
+	GTF_FLOW_POOL = 'p'			/* the executors of the database; no name */
+} GtfFlowKind;
+
+/* A row of gtf.flow. */
+typedef struct GtfFlow
+{
+	GtfFlowKind kind;
+	char	   *name;			/* of the queue, the type, the role */
+	int32		min_running;	/* pool: executors that stay; 0 = none */
+	int32		max_running;	/* 0 = no limit */
+	char	   *rate;			/* as 10/s, or NULL */
+	bool		paused;			/* queues only */
+} GtfFlow;
 
 /* All rows, of GtfFlow *, in the current memory context. */
 extern List *gtf_store_flow_all(void);

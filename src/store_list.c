@@ -702,7 +702,7 @@ static const Oid param_types[GTF_NUM_ROWS_PARAMS] = {
 	[GTF_ROWS_STARTED_START] = TIMESTAMPTZOID,
 	[GTF_ROWS_STARTED_END] = TIMESTAMPTZOID,
 	[GTF_ROWS_SEARCH] = TEXTOID,
-	[GTF_ROWS_STATES] = TEXTARRAYOID,
+	[GTF_ROWS_STATUSES] = TEXTARRAYOID,
 	[GTF_ROWS_LIMIT] = INT8OID,
 	[GTF_ROWS_OFFSET] = INT8OID,
 };
@@ -721,7 +721,7 @@ static const char *const filters[GTF_NUM_ROWS_PARAMS] = {
 	[GTF_ROWS_STARTED_START] = " AND i.started_at >= $6",
 	[GTF_ROWS_STARTED_END] = " AND i.started_at <= $7",
 	[GTF_ROWS_SEARCH] = MATCHES,
-	[GTF_ROWS_STATES] = MATCHES,
+	[GTF_ROWS_STATUSES] = MATCHES,
 };
 
 /* Words are sorted whatever their case and the database's collation. */
@@ -769,7 +769,7 @@ gtf_store_rows_begin(GtfRows *rows, GtfSortKey key, bool ascending)
 	for (int p = 0; p < GTF_NUM_ROWS_PARAMS; p++)
 	{
 		if (!rows->nulls[p] && filters[p] &&
-			!(p == GTF_ROWS_STATES && !rows->nulls[GTF_ROWS_SEARCH]))
+			!(p == GTF_ROWS_STATUSES && !rows->nulls[GTF_ROWS_SEARCH]))
 			appendStringInfoString(&query, filters[p]);
 	}
 	appendStringInfoString(&query, " ORDER BY ");

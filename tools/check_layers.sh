@@ -68,10 +68,33 @@ only_in() { # WHAT PATTERN FILE...
 only_in 'server versions' '\bPG_VERSION_NUM\b' src/compat.h
 only_in 'shared memory and its locks' '\b(LWLockAcquire|ShmemInitStruct)\b' src/shmem.c
 only_in 'settings' '\bDefineCustom' src/settings.c
-# executor.c calls bodies, hook_call.c those in C; procedure.c ends the snapshot of its caller
-only_in 'SQL' '\bSPI_(execute|prepare|connect)' src/store.c src/executor.c src/procedure.c src/hook_call.c
+# hook_call.c gives SPI to bodies in C, procedure.c ends the snapshot of its caller: no SQL of theirs
+only_in 'SQL' '\bSPI_(execute|prepare|connect)' src/store.c src/procedure.c src/hook_call.c
 only_in 'sleeping, and starting workers,' \
     '\b(WaitLatch|Register(Dynamic)?BackgroundWorker)\b' src/worker.c src/wait.c
+
+# src/README.md, section Files.
+level() { # FILE
+    case $1 in
+        errors.h | compat.h) echo 0 ;;
+        task.* | settings.*) echo 1 ;;
+        store* | shmem* | registry.* | handler.* | gtf.h) echo 2 ;;
+        worker.* | wakeup.*) echo 3 ;;
+        gtf.c) echo 5 ;;
+        *) echo 4 ;;
+    esac
+}
+levels() {
+    local f header
+
+    for f in "${sources[@]}"; do
+        sed -n 's/^#include "\([a-z_]*\.h\)"$/\1/p' "$f" | while read -r header; do
+            [[ ! -e src/$header ]] || (($(level "$header") <= $(level "${f#src/}"))) ||
+                echo "$f: $header"
+        done
+    done
+}
+rule 'no file includes a header of a level above it' levels
 
 # What another library could collide with.
 symbols() { # LIBRARY
