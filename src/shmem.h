@@ -323,7 +323,6 @@ extern GtfDispatcherExit gtf_dispatcher_reap(Oid database);
 extern bool gtf_flusher_attach(int db, Oid database);
 extern void gtf_flusher_detach(int db);
 extern void gtf_dispatcher_wake(int db);
-extern void gtf_flusher_wake(int db);
 extern bool gtf_db_is_blocked(int db);
 
 /* ---- submit ring: backends write at commit, the dispatcher reads ---- */
@@ -392,6 +391,9 @@ extern void gtf_lane_give_up(int lane, bool one);
 extern int	gtf_slot_reserve(int db, Oid role, int lane, uint32 *generation);
 extern bool gtf_slot_release_unattached(int slot, uint32 generation);
 extern bool gtf_slot_info(int slot, GtfSlotInfo *info);
+
+/* The slot that runs this task, if any. */
+extern bool gtf_slot_find(const pg_uuid_t *id, GtfSlotInfo *info);
 extern int	gtf_slot_count(void);
 
 /* Ask an executor to leave when it has nothing to do / after its task. */
@@ -577,9 +579,6 @@ extern void gtf_kept_over(const pg_uuid_t *id);
 /* The claimant in this slot has not got through: back to the lost slot. */
 extern void gtf_kept_return(int slot, const pg_uuid_t *id);
 
-/* The slot that runs this task, if any. */
-extern bool gtf_slot_find(const pg_uuid_t *id, GtfSlotInfo *info);
-
 /* ---- reports of running tasks ---- */
 
 /*
@@ -612,7 +611,6 @@ extern bool gtf_slot_watch(int slot, uint64 serial, uint64 changes);
  * for a task that starts while it does.
  */
 extern void gtf_dispatcher_looks_at(int db, TimestampTz at);
-extern void gtf_dispatcher_wake_to_look(int db);
 extern bool gtf_dispatcher_look_wanted(int db); /* was it told? */
 
 /* What the server shows in pg_stat_progress_* of a slot's process. */

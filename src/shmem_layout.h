@@ -237,7 +237,12 @@ typedef struct Segment
 
 extern Segment *gtf_segment;
 
+/* shmem_db.c */
+extern void gtf_flusher_wake(int db);
+
 /* shmem_payload.c */
+extern void gtf_dispatcher_wake_to_look(int db);	/* see
+													 * gtf_dispatcher_looks_at */
 extern Size gtf_payload_shmem_size(void);
 extern void gtf_payload_shmem_startup(void);
 extern void gtf_payload_read_progress(Slot *slot, GtfSlotInfo *info);

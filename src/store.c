@@ -51,17 +51,13 @@ gtf_store_relid(const char *name)
 }
 
 int32
-gtf_store_home(uint64 system_identifier, Oid database)
-{
-	return (int32) hash_combine(hash_bytes((unsigned char *) &system_identifier,
-										   sizeof(system_identifier)),
-								hash_bytes_uint32(database));
-}
-
-int32
 gtf_own_home(void)
 {
-	return gtf_store_home(GetSystemIdentifier(), MyDatabaseId);
+	uint64		system_identifier = GetSystemIdentifier();
+
+	return (int32) hash_combine(hash_bytes((unsigned char *) &system_identifier,
+										   sizeof(system_identifier)),
+								hash_bytes_uint32(MyDatabaseId));
 }
 
 bool

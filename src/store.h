@@ -32,8 +32,7 @@ typedef enum GtfInstalled
 
 extern GtfInstalled gtf_store_installed(char **version);
 
-/* What the rows of gtf.tasks carry to tell where they were submitted. */
-extern int32 gtf_store_home(uint64 system_identifier, Oid database);
+/* Is this what rows carry that were submitted in this database? */
 extern bool gtf_store_is_own_home(int32 home);
 
 extern Oid	gtf_store_relid(const char *name);	/* in schema gtf, else ERROR */

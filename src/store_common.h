@@ -59,7 +59,7 @@ extern void gtf_writer_put(StoreWriter *writer);
 extern bool gtf_writer_try(StoreWriter *writer);
 extern void gtf_writer_close(StoreWriter *writer);
 
-/* gtf_store_home() of this database. */
+/* What rows carry to tell where they were submitted: here. */
 extern int32 gtf_own_home(void);
 
 /* The rest of a task's row, see store_depend.c. */
