@@ -21,7 +21,6 @@
 #include "miscadmin.h"
 
 #include "access.h"
-#include "errors.h"
 #include "locks.h"
 #include "settings.h"
 #include "store.h"

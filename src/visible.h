@@ -39,13 +39,13 @@ extern bool gtf_may_administer(Oid owner);
  */
 extern GtfTask *gtf_visible_task(const pg_uuid_t *id);
 
-/* ERROR P0002: there is no such task, or none that the caller may see. */
-extern void gtf_error_no_task(const pg_uuid_t *id) pg_attribute_noreturn();
-
 /*
  * The same with its lock (locks.h), for who is to change something of it: as
  * it is with the lock.  ERROR P0002 if it is not there, or not visible.
  */
 extern GtfTask *gtf_visible_task_locked(const pg_uuid_t *id);
+
+/* ERROR P0002: there is no such task, or none that the caller may see. */
+extern void gtf_error_no_task(const pg_uuid_t *id) pg_attribute_noreturn();
 
 #endif							/* GTF_VISIBLE_H */
