@@ -2,8 +2,9 @@
 #
 # bench.sh - make bench: what gtf does in a second, beside what plain SQL does
 #
-#   make bench                  every part, about eight minutes
+#   make bench                  every part but peers, about eight minutes
 #   make bench T=drain          only that part; T="wal submit": these
+#   make bench T=peers          the one that is not among them: other queues
 #
 # From the environment:
 #
@@ -38,6 +39,7 @@ make_work
 BENCH=$WORK/src/test/bench
 DATA=$WORK/data
 TABLE=$WORK/tmp/table       # rows for the end
+NOTES=$WORK/tmp/notes       # lines below them
 FIGURES=$WORK/tmp/figures.tsv
 CORES=$(nproc)
 REF_CLIENTS=                # set by the first ref
@@ -46,6 +48,7 @@ REFS=()                     # all of them
 LOAD=                       # of load
 RATE=                       # of run_loaded and drain
 : >"$TABLE"
+: >"$NOTES"
 : >"$FIGURES"
 
 # ---------------------------------------------------------------- numbers
@@ -78,7 +81,7 @@ ratios() {
 row() { # WHAT GTF REFERENCE TEXT [MEASURED OP TARGET UNIT]
     local verdict='' target=''
 
-    if (($# > 4)); then
+    if [[ -n ${5:-} ]]; then
         target="$6 $7${8:-}"
         verdict=missed
         [[ $(calc "$5 $6 $7") != 1 ]] || verdict=met
@@ -332,6 +335,7 @@ results() { # TABLE
             }
         }' "$1"
     echo
+    [[ ! -s $NOTES ]] || cat "$NOTES" <(echo)
     ((${#REFS[@]} == 0)) ||
         echo "REF is a queue in plain SQL, claim and complete, by $REF_CLIENTS clients: $(whole "$(median "${REFS[@]}")") jobs/s ($(whole "$(lowest "${REFS[@]}")") to $(whole "$(highest "${REFS[@]}")"), ${#REFS[@]} runs)."
     conditions
