@@ -38,7 +38,6 @@
 
 #include "access.h"
 #include "finish.h"
-#include "locks.h"
 #include "safepoint.h"
 #include "settings.h"
 #include "shmem.h"

@@ -33,7 +33,6 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 
-#include "errors.h"
 #include "keys.h"
 #include "locks.h"
 #include "shmem.h"

@@ -35,7 +35,6 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "errors.h"
 #include "flow.h"
 #include "limits.h"
 #include "registry.h"

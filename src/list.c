@@ -32,7 +32,6 @@
 
 #include "access.h"
 #include "search.h"
-#include "store.h"
 #include "store_list.h"
 #include "visible.h"
 

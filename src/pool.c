@@ -34,7 +34,6 @@
 #include "dispatcher.h"
 #include "executor.h"
 #include "limits.h"
-#include "settings.h"
 #include "worker.h"
 
 #define HUNGRY_MS			20	/* before a busy executor is retired */

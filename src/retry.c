@@ -12,14 +12,12 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/timestamp.h"
 
 #include "keys.h"
-#include "locks.h"
 #include "registry.h"
 #include "settings.h"
 #include "shmem.h"

@@ -46,7 +46,6 @@
 #include "on_abort.h"
 #include "procedure.h"
 #include "safepoint.h"
-#include "settings.h"
 #include "shmem.h"
 #include "stats.h"
 #include "store.h"

@@ -16,7 +16,6 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
-#include "settings.h"
 #include "shmem_layout.h"
 
 bool

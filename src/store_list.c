@@ -41,7 +41,6 @@
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
-#include "settings.h"
 #include "store_common.h"
 #include "store_list.h"
 
