@@ -46,6 +46,6 @@ extern GtfTask *gtf_visible_task(const pg_uuid_t *id);
 extern GtfTask *gtf_visible_task_locked(const pg_uuid_t *id);
 
 /* ERROR P0002: there is no such task, or none that the caller may see. */
-extern void gtf_error_no_task(const pg_uuid_t *id) pg_attribute_noreturn();
+extern void gtf_error_no_task(const pg_uuid_t *id);
 
 #endif							/* GTF_VISIBLE_H */
