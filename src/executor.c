@@ -588,6 +588,8 @@ begin_process(void)
 	gtf_hook_preloaded();
 	emit_log_hook = prev_emit_log_hook;
 
+	/* set for the role or the database, it is for who logs in */
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
 	/* the owner's is not for tasks, whose time-outs are gtf's */
 	if (GetConfigOption("transaction_timeout", true, false) != NULL)
 		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);

@@ -128,6 +128,7 @@ gtf_worker_own_settings(void)
 		{"transaction_timeout", "0"},
 		{"session_replication_role", "origin"},
 		{"search_path", "pg_catalog, pg_temp"},
+		{"role", "none"},
 	};
 
 	for (int i = 0; i < lengthof(settings); i++)

@@ -156,6 +156,24 @@ is(run_as('ghost', $settings), '2345kB 1600kB "$user", public', 'of a role that 
 is(run_as('alice', 'SELECT pg_sleep(0.1)'), '', 'statement_timeout is for clients');
 sql('ALTER DATABASE postgres RESET temp_buffers; ALTER ROLE alice RESET ALL; ALTER ROLE alice IN DATABASE postgres RESET ALL');
 
+# a role that is set for who logs in is none for tasks
+# (this test's own sessions are spared)
+$ENV{PGOPTIONS} = '-c role=none';
+sql('ALTER ROLE alice SET role = friends; ALTER DATABASE postgres SET role = bob');
+sql(q{SELECT pg_terminate_backend(pid) FROM gtf.workers WHERE kind = 'executor'});
+until_true($node, q{SELECT count(*) = 0 FROM gtf.workers WHERE kind = 'executor'});
+for my $role ('alice', 'ghost', 'boss')
+{
+	my $who = q{SELECT concat_ws(' ', session_user, current_user, pg_backend_pid())};
+	my $first = run_as($role, $who);
+
+	like($first, qr/^$role $role \d+$/, "ALTER ROLE and ALTER DATABASE SET role: $role");
+	is(run_as($role, $who), $first, 'in the same process');
+	like(call_as($role, 'RESET ROLE', $who), qr/^"$role $role/, 'also after RESET ROLE');
+}
+sql('ALTER DATABASE postgres RESET role; ALTER ROLE alice RESET role');
+delete $ENV{PGOPTIONS};
+
 # without the right to connect
 sql('REVOKE CONNECT ON DATABASE postgres FROM PUBLIC');
 my $offset = log_offset($node);
