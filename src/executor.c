@@ -28,6 +28,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "replication/origin.h"
 #include "replication/slot.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
@@ -387,6 +388,10 @@ reset_state(bool transactional_settings_only)
 	if (MyReplicationSlot != NULL)
 		ReplicationSlotRelease();
 	gtf_drop_temporary_slots();
+	/* what only the end of the process ends */
+	if (replorigin_session_origin != InvalidRepOriginId ||
+		get_backup_status() == SESSION_BACKUP_RUNNING)
+		spoilt = true;
 	PortalHashTableDeleteAll();
 	DropAllPreparedStatements();
 	LockReleaseAll(USER_LOCKMETHOD, true);

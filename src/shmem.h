@@ -490,7 +490,8 @@ extern void gtf_db_forget(Oid database);
 
 /*
  * A slot for a task that this session runs itself.  It has the task at once:
- * the caller makes the row visible afterwards.  False if no slot is free.
+ * the caller makes the row visible afterwards.  False if no slot is free:
+ * some are left to executors, lest sessions stop everybody's tasks.
  * in_block: the row will not be visible before the slot is left, if ever, so
  * nothing of it is written to a table.
  */

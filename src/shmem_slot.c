@@ -69,7 +69,8 @@ gtf_slot_count(void)
 int
 gtf_slot_reserve(int db, Oid role, int lane, uint32 *generation)
 {
-	for (int i = 0; i < NUM_SLOTS; i++)
+	/* from the end, where those are that sessions leave */
+	for (int i = NUM_SLOTS - 1; i >= 0; i--)
 	{
 		Slot	   *slot = &gtf_segment->slots[i];
 
@@ -454,10 +455,11 @@ bool
 gtf_slot_take_inline(const GtfTaskRef *ref, bool in_block)
 {
 	int			db = gtf_db_find(MyDatabaseId);
+	int			left = Min(gtf_max_executors, NUM_SLOTS / 2);
 
 	if (db < 0)
 		return false;
-	for (int i = 0; i < NUM_SLOTS; i++)
+	for (int i = 0; i < NUM_SLOTS - left; i++)
 	{
 		Slot	   *slot = &gtf_segment->slots[i];
 		bool		taken;

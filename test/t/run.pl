@@ -292,13 +292,21 @@ for my $type ('careful', 'call_careful')
 {
 	my @sessions;
 
-	for (1 .. 8)
+	# as many as executors may want are theirs, whether they are there or not
+	sql(q{SELECT pg_terminate_backend(pid) FROM gtf.workers WHERE kind = 'executor'});
+	until_true($node, q{SELECT count(*) = 0 FROM gtf.workers WHERE kind = 'executor'});
+	for (1 .. 6)
 	{
 		my ($session) = running($call, invisible => 1);
 		push @sessions, $session;
-		last if sql('SELECT count(*) FROM gtf.workers WHERE kind IN (\'backend\', \'executor\')') >= 8;
 	}
-	is(sqlstate($call), '53400', 'no slot is free');
+	is(sqlstate("SET statement_timeout = '60 s'; $call"), '53400', 'no slot is free');
+	my $gate_2 = gate($node, 2);
+	my @held = map { submit($node, q{'hold', '{"key": 2}'}) } 1 .. 2;
+	executor_of($node, $_) for @held;
+	pass('but for executors');
+	$gate_2->quit;
+	is(ended($node, $_), 'success', 'which go on') for @held;
 	is(sql($facts), 'in_progress|sync|100', 'and no task is left of it');
 	is(sqlstate("BEGIN; $call"), '53400', 'in a transaction block, too');
 	$gate->query_safe('SELECT pg_advisory_unlock(1)');

@@ -137,6 +137,27 @@ my $id = sql(q{SET gtf.app_user = 'bob'; SELECT gtf_submit('call_dirty')});
 ended($node, $id);
 like(dirt('alice'), qr/gtf.app_user=alice,/, 'whatever another task has made of it');
 
+# what only the end of a session ends: the process is not for another task
+sql(q{SELECT pg_replication_origin_create('origin')});
+sql(q{CREATE FUNCTION begins_backup() RETURNS void LANGUAGE sql AS 'SELECT pg_backup_start(''backup'', true)';
+	CREATE FUNCTION has_origin() RETURNS void LANGUAGE sql AS 'SELECT pg_replication_origin_session_setup(''origin'')';
+	CREATE FUNCTION origin() RETURNS boolean LANGUAGE sql AS 'SELECT pg_replication_origin_session_is_setup()';
+	CREATE FUNCTION ends_backup() RETURNS void LANGUAGE sql AS 'SELECT pg_backup_stop()';
+	SELECT gtf_register_task(t, (t || '()')::regprocedure) FROM unnest('{begins_backup,ends_backup,has_origin,origin}'::text[]) t});
+for my $case ([ 'has_origin', 'origin', 'false' ], [ 'begins_backup', 'ends_backup', 'backup is not in progress' ])
+{
+	my ($type, $look, $answer) = @$case;
+	my $first = submit($node, "'$type'");
+	my $second;
+
+	is(outcome($node, $first), 'success|1', $type);
+	$second = submit($node, "'$look'");
+	ended($node, $second);
+	is(sql("SELECT coalesce(error_message, result #>> '{}') FROM gtf_result('$second')"), $answer, 'is not for the next task');
+}
+$worker = (dirt() =~ /(executor \d+)/)[0];
+$clean =~ s/executor \d+/$worker/;
+
 # what a worker cannot do
 like(outcome($node, sql(q{SELECT gtf_submit_sql('DO $$BEGIN LISTEN a; END$$')})),
 	qr/^failure\|1\|cannot execute LISTEN within a background process\|/, 'LISTEN');
