@@ -38,8 +38,8 @@ run_handlers(const GtfTaskRef *ref, const GtfKeptHandler *kept, int n,
 	if (task != NULL)
 	{
 		gtf_attempt_set_task(task,
-							  gtf_type_by_version(task->type_version, false),
-							  ref->attempt);
+							 gtf_type_by_version(task->type_version, false),
+							 ref->attempt);
 		gtf_handlers_load(kept, n);
 		gtf_handlers_check_constraints();
 		gtf_handlers_run(false, true);

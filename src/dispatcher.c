@@ -790,8 +790,8 @@ gtf_dispatcher_main(Datum arg)
 		/*
 		 * When tasks come that cannot start now, because executors have
 		 * enough to do or are switched off, let some more come: while our
-		 * latch is set, nobody pays for waking us.  A lane that has just
-		 * been full lasts longer than this.
+		 * latch is set, nobody pays for waking us.  A lane that has just been
+		 * full lasts longer than this.
 		 */
 		if (me.came_in && !me.handed)
 			pg_usleep(REST_US);

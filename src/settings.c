@@ -48,6 +48,7 @@ check_channel_prefix(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+/* As long as there are settings: a call for each. */
 void
 gtf_settings_init(void)
 {

@@ -251,12 +251,12 @@ gtf_check_jsonb(const Jsonb *jsonb, const char *what)
 }
 
 void
-gtf_check_text(const char *text, const char *what)
+gtf_check_text(const char *string, const char *what)
 {
-	if (text && strlen(text) > GTF_MAX_TEXT)
+	if (string && strlen(string) > GTF_MAX_TEXT)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("%s is too long", what),
 				 errdetail("It has %zu bytes, the limit is %d bytes.",
-						   strlen(text), GTF_MAX_TEXT)));
+						   strlen(string), GTF_MAX_TEXT)));
 }

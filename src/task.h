@@ -129,7 +129,7 @@ extern int	gtf_jsonb_text_length(const Jsonb *jsonb);
 #define GTF_MAX_TEXT	(1024 * 1024)
 
 extern void gtf_check_jsonb(const Jsonb *jsonb, const char *what);
-extern void gtf_check_text(const char *text, const char *what);
+extern void gtf_check_text(const char *string, const char *what);
 
 /* Canonical text of an id, in a static buffer of one of four slots. */
 extern const char *gtf_id_text(const pg_uuid_t *id);
