@@ -58,6 +58,17 @@ END $$;
 CALL gtf_prune('0', 1100);
 CALL gtf_prune('0', NULL);
 SELECT * FROM prune_left ORDER BY name;
+-- more than a pass finds, in both orders; those that ended first go first
+SET maintenance_work_mem = '1MB';
+INSERT INTO gtf.outcomes (task_id, attempt, started_at, ended_at, status, worker)
+	SELECT id, 1, now(), now() - interval '2 days' + CASE WHEN n % 2 = 0 THEN 3600 + n ELSE -3600 - n END * interval '1 s', 's', 1
+	FROM (SELECT id, row_number() OVER () AS n FROM gtf_submit_many('pruned',
+		ARRAY(SELECT jsonb_build_object('n', i) FROM generate_series(1, 70000) i), delay => '1 day') AS id) t;
+CALL gtf_prune('2 days');
+SELECT count(*), min(ended_at) > now() - interval '2 days' AS young FROM gtf.outcomes WHERE ended_at < now() - interval '1 hour';
+CALL gtf_prune('0', 34000);
+CALL gtf_prune('0');
+RESET maintenance_work_mem;
 
 -- a retried task has not ended, its earlier attempts have
 SELECT gtf_submit('pruned', '{"n": 6, "fails": true}') AS id \gset

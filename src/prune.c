@@ -29,7 +29,6 @@
 #include "registry.h"
 #include "store.h"
 
-#define PASS_TASKS	200000		/* found in a pass, at 24 bytes each */
 #define BATCH_TASKS 500			/* locks held at once */
 
 PG_FUNCTION_INFO_V1(gtf_prune);
@@ -39,8 +38,10 @@ static int
 remove_batch(const GtfEnded *ended, int n, TimestampTz before)
 {
 	int			removed = 0;
+	GtfRemover *remover;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
+	remover = gtf_store_remover_begin(before);
 	for (int i = 0; i < n; i++)
 	{
 		GtfTask    *task;
@@ -48,13 +49,13 @@ remove_batch(const GtfEnded *ended, int n, TimestampTz before)
 		CHECK_FOR_INTERRUPTS();
 		if (!gtf_lock_task_nowait(&ended[i].task_id))
 			continue;
-		task = gtf_store_task_head(&ended[i].task_id);
-		if (!gtf_store_task_remove(&ended[i].task_id, before))
+		if (!gtf_store_remover_remove(remover, &ended[i].task_id, &task))
 			continue;
 		removed++;
-		if (task && task->task_key)
+		if (task)
 			gtf_key_forget(task, gtf_type_by_version(task->type_version, false));
 	}
+	gtf_store_remover_end(remover);
 	PopActiveSnapshot();
 	gtf_procedure_commit();
 	return removed;
@@ -63,7 +64,9 @@ remove_batch(const GtfEnded *ended, int n, TimestampTz before)
 static int64
 prune(TimestampTz before, int64 max_rows)
 {
-	GtfEnded   *ended = palloc(PASS_TASKS * sizeof(GtfEnded));
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "gtf prune batch",
+												  ALLOCSET_DEFAULT_SIZES);
 	int64		pruned = 0;
 	GtfEnded	last;
 	bool		more = true;
@@ -71,20 +74,28 @@ prune(TimestampTz before, int64 max_rows)
 
 	while (more && pruned < max_rows)
 	{
-		int			wanted = (int) Min(max_rows - pruned, PASS_TASKS);
-		int			n = gtf_store_ended_before(before, first ? NULL : &last,
-											   ended, wanted);
+		int			n;
+		GtfEnded   *ended = gtf_store_ended_before(before,
+												   first ? NULL : &last,
+												   max_rows - pruned, &n,
+												   &more);
 
 		for (int i = 0; i < n; i += BATCH_TASKS)
+		{
+			MemoryContext old = MemoryContextSwitchTo(context);
+
 			pruned += remove_batch(ended + i, Min(n - i, BATCH_TASKS), before);
+			MemoryContextSwitchTo(old);
+			MemoryContextReset(context);
+		}
 
 		/* what is left of these is wanted, or being removed by somebody else */
-		more = n == wanted;
 		if (n > 0)
 			last = ended[n - 1];
 		first = false;
+		pfree(ended);
 	}
-	pfree(ended);
+	MemoryContextDelete(context);
 	return pruned;
 }
 

@@ -232,6 +232,16 @@ gtf_lookup_begin_keys(StoreLookup *lookup, const char *table,
 	index_rescan(lookup->scan, keys, nkeys, NULL, 0);
 }
 
+void
+gtf_lookup_again(StoreLookup *lookup, const pg_uuid_t *id)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(id));
+	index_rescan(lookup->scan, &key, 1, NULL, 0);
+}
+
 bool
 gtf_lookup_next(StoreLookup *lookup, ScanDirection direction)
 {

@@ -228,19 +228,31 @@ typedef struct GtfEnded
 
 /*
  * The tasks that have ended before this time, those that ended first first,
- * at most max of them; only those after this one unless it is NULL.  Returns
- * their number.  Reads the whole table.
+ * at most max of them, and as many as maintenance_work_mem takes; only those
+ * after this one unless it is NULL.  Sets their number, and whether there are
+ * more.  Reads the whole table.
  */
-extern int	gtf_store_ended_before(TimestampTz before, const GtfEnded *after,
-								   GtfEnded *ended, int max);
+extern GtfEnded *gtf_store_ended_before(TimestampTz before,
+										const GtfEnded *after, int64 max,
+										int *n, bool *more);
 
 /*
- * Remove a task with all its rows if it has ended before this time and no
- * active task depends on it; else, or if it is gone already, false.  Leaves it
- * alone if somebody is making one that does.  The caller holds the task's lock and has an
- * active snapshot.
+ * Removing tasks that have ended before a time, many in one transaction, in
+ * which there is an active snapshot from begin to end.
  */
-extern bool gtf_store_task_remove(const pg_uuid_t *id, TimestampTz before);
+typedef struct GtfRemover GtfRemover;
+
+extern GtfRemover *gtf_store_remover_begin(TimestampTz before);
+extern void gtf_store_remover_end(GtfRemover *remover);
+
+/*
+ * Remove a task with all its rows if it has ended before that time and no
+ * active task depends on it; else, or if it is gone already, false.  Leaves it
+ * alone if somebody is making one that does.  The caller holds the task's lock.
+ * Sets *keyed to what was removed if that had a key, else to NULL.
+ */
+extern bool gtf_store_remover_remove(GtfRemover *remover, const pg_uuid_t *id,
+									 GtfTask **keyed);
 
 /* ---- gtf.live: attempts that run long, durable starts, later attempts ---- */
 #define GTF_LIVE_RUNNING	'r'

@@ -66,12 +66,6 @@ extern int32 gtf_own_home(void);
 extern Datum gtf_ids_to_array(const pg_uuid_t *ids, int n);
 extern void gtf_dependents_put(const GtfTask *task);
 
-/*
- * Before a task is removed: false if an active one depends on it, or may come
- * to do so.  Else what gtf.dependents has of it is gone.
- */
-extern bool gtf_dependents_remove(const pg_uuid_t *id);
-
 /* Look up rows by a unique index whose first column is a uuid. */
 typedef struct StoreLookup
 {
@@ -92,8 +86,19 @@ extern void gtf_lookup_begin_key(StoreLookup *lookup, const char *table,
 extern void gtf_lookup_begin_keys(StoreLookup *lookup, const char *table,
 								  const char *index, ScanKey keys, int nkeys,
 								  Snapshot snapshot);
+
+/* What gtf_lookup_begin() has begun, for another id, which must not go away. */
+extern void gtf_lookup_again(StoreLookup *lookup, const pg_uuid_t *id);
 extern bool gtf_lookup_next(StoreLookup *lookup, ScanDirection direction);
 extern void gtf_lookup_end(StoreLookup *lookup);
+
+/*
+ * Before a task is removed whose row is locked, so that nobody can come to
+ * depend on it: false if an active one does.  Else what gtf.dependents has of
+ * it is gone.  The lookup is one by dependents_pkey.
+ */
+extern bool gtf_dependents_remove(StoreLookup *dependents, const pg_uuid_t *id,
+								  bool has_prerequisites);
 
 /* store_role.c: this role will be in a table; and gtf_store_state_adopt */
 extern void gtf_roles_note(Oid role);

@@ -110,9 +110,8 @@ gtf_store_prerequisites_met(const pg_uuid_t *id)
 	return n < 0;
 }
 
-/* Lock the row of a task; TM_Deleted if it is gone. */
-static TM_Result
-lock_row(const pg_uuid_t *id, LockTupleMode mode, LockWaitPolicy wait_policy)
+bool
+gtf_store_task_keep(const pg_uuid_t *id)
 {
 	StoreLookup lookup;
 	TM_Result	result = TM_Deleted;
@@ -125,18 +124,12 @@ lock_row(const pg_uuid_t *id, LockTupleMode mode, LockWaitPolicy wait_policy)
 
 		result = table_tuple_lock(lookup.rel, &lookup.slot->tts_tid,
 								  SnapshotSelf, locked,
-								  GetCurrentCommandId(true), mode, wait_policy,
+								  GetCurrentCommandId(true),
+								  LockTupleKeyShare, LockWaitBlock,
 								  0, &failure);
 		ExecDropSingleTupleTableSlot(locked);
 	}
 	gtf_lookup_end(&lookup);
-	return result;
-}
-
-bool
-gtf_store_task_keep(const pg_uuid_t *id)
-{
-	TM_Result	result = lock_row(id, LockTupleKeyShare, LockWaitBlock);
 
 	/* one of this very command is invisible to it, and nobody else sees it */
 	return result == TM_Ok || result == TM_Invisible;
@@ -203,28 +196,24 @@ delete_dependents(ScanKey keys, int nkeys)
 }
 
 bool
-gtf_dependents_remove(const pg_uuid_t *id)
+gtf_dependents_remove(StoreLookup *dependents, const pg_uuid_t *id,
+					  bool has_prerequisites)
 {
 	ScanKeyData keys[2];
 	pg_uuid_t  *ids;
 	int			n;
 
-	/* first, so that nobody can come to depend on it after the look */
-	switch (lock_row(id, LockTupleExclusive, LockWaitSkip))
+	gtf_lookup_again(dependents, id);
+	if (gtf_lookup_next(dependents, ForwardScanDirection))
 	{
-		case TM_Ok:
-			break;
-		case TM_Deleted:
-			return true;
-		default:
+		if (is_wanted(id))
 			return false;
+		ScanKeyInit(&keys[0], DEP_PREREQUISITE_ID, BTEqualStrategyNumber,
+					F_UUID_EQ, UUIDPGetDatum(id));
+		delete_dependents(keys, 1);
 	}
-	if (is_wanted(id))
-		return false;
-
-	ScanKeyInit(&keys[0], DEP_PREREQUISITE_ID, BTEqualStrategyNumber, F_UUID_EQ,
-				UUIDPGetDatum(id));
-	delete_dependents(keys, 1);
+	if (!has_prerequisites)
+		return true;
 	ids = gtf_store_prerequisites(id, &n, NULL);
 	for (int i = 0; i < n; i++)
 	{
