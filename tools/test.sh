@@ -11,8 +11,8 @@
 VERSION=15
 
 need_server $VERSION
-need_packages postgresql-$VERSION-cron python3-psycopg2 ||
-    say 'tests with pg_cron or psycopg2 will be skipped if that is missing'
+need_packages postgresql-$VERSION-cron python3-psycopg python3-psycopg2 ||
+    say 'tests with pg_cron, psycopg or psycopg2 will be skipped if that is missing'
 make_work
 unpack_package prometheus-postgres-exporter "$WORK/exporter" ||
     say 'no exporter for Prometheus: a part of its test will be skipped'

@@ -1,6 +1,8 @@
-# What the documentation says is so: the SQL examples of README.md and docs/
-# run and print what is printed below them, and its lists of functions, views
-# and settings are those of the extension.
+# What the documentation says is so: the examples of README.md and docs/ run and
+# print what is printed below them, and its lists of functions, views and
+# settings are those of the extension.
+#
+# A block that is not run is one of %not_run, which says why.
 
 use strict;
 use warnings;
@@ -37,8 +39,57 @@ foreach my $command (split /\n/, $commands // '')
 	ok($ok && $stderr eq '', "the tutorial's $command") or diag $stderr;
 }
 
+my ($conf) = $text{'README.md'} =~ /^```ini\n(.*?)^```$/ms;
 my $node = gtf_node('main', extension => 0,
-	conf => "dynamic_library_path = '\$libdir:$tutorial/root$pkglibdir'");
+	conf => "$conf\ndynamic_library_path = '\$libdir:$tutorial/root$pkglibdir'");
+
+# ---- every block is an example that is run, or there is a reason
+
+# by page and first line
+my %not_run = (
+	'README.md' => {
+		'make demo ' => 'make test is what runs this; demo.pl runs the demo',
+		'make' => 'that is how gtf got into this server',
+	},
+	'docs/c-tasks.md' => {
+		'typedef void' => 'declarations: those of gtf.h, see below',
+		'SPI_execute' => 'a line of a function; C that does so is in test/modules/gtf_example',
+	},
+	'docs/concepts.md' => { ' ' => 'a picture' },
+	'docs/flower.md' => { 'DATA_SOURCE_NAME' => 'monitoring.pl starts the exporter like that' },
+	'docs/operations.md' =>
+	  { 'SELECT cron.schedule' => 'needs pg_cron: pg_cron.pl runs all calls of it in these pages' },
+	'docs/psql.md' => { 'postgres=> :' => 'what a display looks like while tasks run; sql/console.sql has it' },
+	'docs/sql-reference.md' => { 'gtf_' => 'signatures: compared with those of the extension, see below' });
+my @unaccounted;
+my %used;
+
+foreach my $page (@pages)
+{
+	while ($text{$page} =~ /^```(\w*)( file=\S+)?\n(.*?)^```$/gms)
+	{
+		my ($language, $file, $content) = ($1, $2, $3);
+		my ($line) = $content =~ /^(.*)/;
+
+		next if $language =~ /^(sql|text|python|ini)$/ || defined $file;
+		next if $language eq 'sh' && $page eq 'docs/c-tasks.md' && $content eq ($commands // '');
+		my ($reason) = grep { $line =~ /^\Q$_\E/ } sort { $b cmp $a } keys %{ $not_run{$page} // {} };
+		push @unaccounted, "$page: $line" if !defined $reason;
+		$used{"$page: $reason"} = 1 if defined $reason;
+	}
+}
+is(join("\n", @unaccounted), '', 'every block is run, or said why not');
+is(join("\n", grep { !$used{$_} } map { my $page = $_; map { "$page: $_" } sort keys %{ $not_run{$page} } } sort keys %not_run),
+	'', 'and no block is meant that is not there');
+
+my ($declarations) = $text{'docs/c-tasks.md'} =~ /^```\n(typedef .*?)^```$/ms;
+my $header = slurp_file("$root/src/gtf.h") =~ s/\s+/ /gr;
+foreach my $declaration (split /\n/, $declarations)
+{
+	my $wanted = $declaration =~ s/;$//r;
+
+	like($header, qr/\Q$wanted\E/, "gtf.h has $wanted");
+}
 
 # ---- examples
 
@@ -48,7 +99,7 @@ my $node = gtf_node('main', extension => 0,
 sub examples
 {
 	my ($page) = @_;
-	my ($block, $last, @script, %expected) = ('');
+	my ($block, $last, @script, %expected) = ('', 0);
 	my $n = 0;
 
 	foreach my $line (split /\n/, $text{$page})
@@ -58,13 +109,14 @@ sub examples
 		{
 			# the line of a fence is free to say where the output belongs
 			push @script, $1 eq 'sql' ? "\\echo == $n" : $block eq 'sql' ? '\echo ==' : '';
-			$last = $n if $1 eq 'sql';
-			$expected{$last} = '' if $1 eq 'text';
+			# what is printed below a block of another language is none of ours
+			$last = $1 eq 'sql' ? $n : 0 if $block eq '' && $1 ne 'text';
+			$expected{$last} = '' if $1 eq 'text' && $last;
 			$block = $block eq '' ? $1 || 'plain' : '';
 			next;
 		}
 		push @script, $block eq 'sql' ? $line : '';
-		$expected{$last} .= "$line\n" if $block eq 'text';
+		$expected{$last} .= "$line\n" if $block eq 'text' && $last;
 	}
 	return (join("\n", @script) . "\n", %expected);
 }
@@ -72,6 +124,36 @@ sub examples
 sub tidy
 {
 	return join "\n", grep { $_ ne '' } map { s/\s+$//r } split /\n/, shift;
+}
+
+# A page's ```python blocks, each as a program of its own that prints what is
+# in the ```text below it, if anything is.
+sub python
+{
+	my ($page, $db) = @_;
+	my @programs = $text{$page} =~ /^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?/gms;
+	my ($python) = grep { system("$_ -c 'import psycopg' >/dev/null 2>&1") == 0 } 'python3', '/usr/bin/python3';
+
+	while (my ($program, $expected) = splice @programs, 0, 2)
+	{
+		my $file = "$PostgreSQL::Test::Utils::tmp_check/$db.py";
+		my ($stdout, $stderr);
+
+	  SKIP:
+		{
+			skip "python3 with psycopg (python3-psycopg) is not installed", 2 if !defined $python;
+			# the server and database of the test
+			local $ENV{PGHOST} = $node->host;
+			local $ENV{PGPORT} = $node->port;
+			# the database has none, and psycopg gives bytes then
+			local $ENV{PGCLIENTENCODING} = 'UTF8';
+			unlink $file;
+			append_to_file($file, $program =~ s/"dbname=\w+"/"dbname=$db"/r);
+			my $ok = run_log([ $python, $file ], '>', \$stdout, '2>', \$stderr);
+			ok($ok && $stderr eq '', "Python of $page runs") or diag $stderr;
+			is($stdout, $expected, "and prints what it should");
+		}
+	}
 }
 
 foreach my $page (@pages)
@@ -103,6 +185,7 @@ foreach my $page (@pages)
 		is(substr($got, -length($shown)), $shown,
 			"example in line $line of $page prints what it should");
 	}
+	python($page, $db);
 	# there may be more pages than databases that can run tasks
 	$node->safe_psql('postgres', "DROP DATABASE $db") if $page ne 'README.md';
 }

@@ -54,10 +54,20 @@ db.autocommit = True
 call("CALL gtf_run('add', %s)", '{"a": 3}')
 call("CALL gtf_run('steps')")
 count()
+
+# arrays of ids and of JSON need their types
+cursor.execute("SELECT gtf_submit_many('add', %s::jsonb[])", [['{"a": 1}', '{"a": 2}']])
+ids = [id for (id,) in cursor]
+cursor.execute("CALL gtf_wait_all(%s::uuid[])", [ids])
+print(*cursor.fetchone()[0])
+cursor.execute("SELECT gtf_submit('add', '{\"a\": 3}', depends_on => %s::uuid[])", [ids])
+cursor.execute("SELECT outcome FROM gtf_cancel(%s::uuid[])", [ids])
+print(cursor.rowcount, 'cancelled')
 PYTHON
 my ($out, $err) = run_command([ $python, $script, $node->connstr('postgres') ]);
 is( $out,
-	join("\n", 'success 2', '0 tasks', 'success 3', '1 tasks', '25001', 'success 4', 'success None', '3 tasks'),
+	join("\n", 'success 2', '0 tasks', 'success 3', '1 tasks', '25001', 'success 4', 'success None', '3 tasks',
+		'success success', '2 cancelled'),
 	'psycopg2, first with transactions of its own, then with autocommit');
 is($err, '', 'no errors');
 

@@ -34,6 +34,14 @@ cron.use_background_workers = $workers
 		$node->safe_psql('postgres', 'TRUNCATE effects');
 	}
 
+	# what the documentation has is accepted; it runs at night
+	my $documented = join "\n", map { slurp_file($_) } 'README.md', glob('docs/*.md');
+	my %calls = map { $_ => 1 } $documented =~ /(SELECT cron\.schedule\('.*?\$\$\))/g;
+	$node->safe_psql('postgres', join(';', sort keys %calls));
+	is( $node->safe_psql('postgres', q{SELECT string_agg(jobname, ', ' ORDER BY jobname) FROM cron.job}),
+		'nightly, prune gtf', 'the jobs of the documentation');
+	$node->safe_psql('postgres', 'SELECT cron.unschedule(jobid) FROM cron.job');
+
 	my @old = map { submit($node, q{'note'}) } 1 .. 3;
 	my $kept = submit($node, q{'note', delay => '1 h'});
 	is(ended($node, $_), 'success', 'an old task') for @old;
