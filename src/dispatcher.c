@@ -29,6 +29,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/htup_details.h"
 #include "access/transam.h"
 #include "access/xact.h"
@@ -59,6 +61,7 @@
 #define PROBE_MS			1000	/* the same, for tasks that were cancelled */
 #define MAX_TROUBLES		10000
 #define REST_US				300
+#define FLUSHER_LEAVES_MS	2500	/* for a database that starves */
 
 static Dispatcher me;
 static MemoryContext dispatcher_context;
@@ -435,6 +438,21 @@ keep_flusher(void)
 {
 	pid_t		pid;
 	MemoryContext old;
+	int			who;
+	TimestampTz starving = gtf_db_starving(me.now, &who);
+
+	/* a place for an executor is worth more */
+	if (starving != 0)
+	{
+		TimestampTz leaves = TimestampTzPlusMilliseconds(starving, FLUSHER_LEAVES_MS);
+		GtfDatabaseInfo info;
+
+		flusher_not_before = TimestampTzPlusMilliseconds(me.now, 1000);
+		if (me.now < leaves)
+			gtf_dispatcher_look_at(&me, leaves);
+		else if (gtf_db_info(me.db, &info) && info.flusher_pid != 0)
+			(void) kill(info.flusher_pid, SIGTERM);
+	}
 
 	if (flusher_handle)
 	{

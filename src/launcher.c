@@ -37,6 +37,8 @@
 #define LIST_INTERVAL_MS	60000
 #define REFUSED_INTERVAL_MS	1000
 #define MAX_BACKOFF_MS		30000
+#define SHORTAGE_RETRY_MS	200
+#define STARVING_LEASE_MS	3000
 
 /* What the launcher remembers of a database. */
 typedef struct Known
@@ -49,6 +51,7 @@ typedef struct Known
 	bool		refused;		/* was told of: gtf.max_databases is reached */
 	int			backoff_ms;
 	TimestampTz not_before;
+	TimestampTz starving_since; /* there is no room for its dispatcher */
 } Known;
 
 static MemoryContext launcher_context;
@@ -157,7 +160,7 @@ reap(Known *known, TimestampTz now)
 }
 
 static void
-start_dispatcher(Known *known, TimestampTz now)
+start_dispatcher(Known *known, int db, TimestampTz now)
 {
 	MemoryContext old = MemoryContextSwitchTo(launcher_context);
 
@@ -166,13 +169,22 @@ start_dispatcher(Known *known, TimestampTz now)
 						  &known->handle))
 	{
 		known->handle = NULL;
-		known->not_before = TimestampTzPlusMilliseconds(now, 1000);
+		known->not_before = TimestampTzPlusMilliseconds(now, SHORTAGE_RETRY_MS);
+		if (known->starving_since == 0)
+			known->starving_since = now;
+		gtf_db_set_starving(db, known->starving_since,
+							TimestampTzPlusMilliseconds(now, STARVING_LEASE_MS));
 		if (!shortage_reported)
 			ereport(WARNING,
 					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 					 errmsg("no background worker slot is free for a gtf dispatcher"),
 					 errhint("Raise max_worker_processes.")));
 		shortage_reported = true;
+	}
+	else if (known->starving_since != 0)
+	{
+		known->starving_since = 0;
+		gtf_db_set_starving(db, 0, 0);
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -292,7 +304,7 @@ tick(void *arg)
 			*next = Min(*next, known->not_before);
 			continue;
 		}
-		start_dispatcher(known, now);
+		start_dispatcher(known, db, now);
 	}
 }
 

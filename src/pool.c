@@ -13,7 +13,10 @@
  *
  * The server's worker slots and gtf's slots are shared between databases: when
  * none is free, idle executors of other owners and then of other databases are
- * asked to leave.
+ * asked to leave.  A database that has no executor at all for its tasks, a
+ * starving one, says so in shared memory: whoever has most executors gives up
+ * one after its task, and nobody else starts any until it has got one.  If
+ * that takes long, flushers leave (dispatcher.c): executors can do without.
  *
  * Nothing here waits for a child.  A process that did not come up is found
  * by its handle; what it said in its FATAL is in its slot.  One that has left
@@ -46,6 +49,9 @@
 #define MAX_LEAVING_MS		10000
 #define UNATTACHED_MS		30000
 #define TAKE_IDLE_MS		100 /* between two looks at others' idle ones */
+#define STARVING_MS			500 /* before other databases have to make room */
+#define STARVING_LEASE_MS	3000	/* ... for so long, if not told again */
+#define GIVE_MS				1000	/* between two executors that are given up */
 
 /* A process of ours, by slot. */
 typedef struct Launch
@@ -68,9 +74,11 @@ static TimestampTz shortage_until = 0;
 
 /* Of this round of gtf_pool_adjust. */
 static int	max_executors;
+static int	total_before;		/* what follows, in the round before */
 static int	total;				/* executors, from their launch to their exit */
 static int	retiring;			/* of these */
 static const OwnerQueue *hungriest; /* whom others have to make room for */
+static bool yielding;			/* another database comes first */
 static bool shortage_now;
 
 void
@@ -572,6 +580,7 @@ count_executors(void)
 	for (int i = 0; i < n; i++)
 		owners[i]->executors = owners[i]->idle = owners[i]->launching = 0;
 	pfree(owners);
+	total_before = total;
 	total = retiring = 0;
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
@@ -621,6 +630,90 @@ note_hungry(const OwnerQueue *queue)
 		hungriest = queue;
 }
 
+/* Does another database come first, because it has no executor? */
+static bool
+must_yield(const Dispatcher *d)
+{
+	int			who;
+
+	return gtf_db_starving(d->now, &who) != 0 && who != my_db;
+}
+
+/*
+ * Another database has no executor: give up one of ours after its task, if no
+ * database has more.  They all do so until it has one.
+ */
+static void
+give_up_one(Dispatcher *d)
+{
+	static TimestampTz not_before = 0;
+	GtfSlotInfo info;
+	Oid		   *databases;
+	int			n = 0;
+	int			owners_count;
+	OwnerQueue **owners;
+	OwnerQueue *most = NULL;
+
+	gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, TAKE_IDLE_MS));
+	if (retiring > 0 || total < total_before)
+		not_before = TimestampTzPlusMilliseconds(d->now, GIVE_MS);
+	if (total == 0 || d->now < not_before)
+		return;
+
+	databases = palloc(gtf_slot_count() * sizeof(Oid));
+	for (int i = 0; i < gtf_slot_count(); i++)
+	{
+		if (gtf_slot_info(i, &info) && info.state != GTF_SLOT_LOST &&
+			!info.is_inline && info.database != MyDatabaseId)
+			databases[n++] = info.database;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		int			count = 0;
+
+		for (int j = 0; j < n; j++)
+			count += databases[j] == databases[i];
+		if (count > total)
+			n = -1;
+	}
+	pfree(databases);
+	if (n < 0)
+		return;
+
+	owners = gtf_queue_owners(&owners_count);
+	for (int i = 0; i < owners_count; i++)
+	{
+		if (owners[i]->lane >= 0 &&
+			(most == NULL || owners[i]->executors > most->executors))
+			most = owners[i];
+	}
+	if (most && most->executors > 0)
+		gtf_lane_give_up(most->lane, true);
+	pfree(owners);
+}
+
+/* Say whether we have no executor at all, with tasks waiting since then. */
+static void
+report_starving(Dispatcher *d, TimestampTz since)
+{
+	if (!shortage_now || total > 0)
+		since = 0;
+	if (since == 0 ||
+		!TimestampDifferenceExceeds(since, d->now, STARVING_MS))
+	{
+		gtf_db_set_starving(my_db, 0, 0);
+		if (since != 0)
+			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(since, STARVING_MS + 1));
+		return;
+	}
+	gtf_db_set_starving(my_db, since,
+						TimestampTzPlusMilliseconds(d->now, STARVING_LEASE_MS));
+	/* others make room without telling us */
+	shortage_until = Min(shortage_until,
+						 TimestampTzPlusMilliseconds(d->now, TAKE_IDLE_MS));
+	gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, TAKE_IDLE_MS));
+}
+
 /* So many more for this owner, as far as processes can be had. */
 static void
 start_executors(Dispatcher *d, OwnerQueue *queue, int wanted,
@@ -633,7 +726,10 @@ start_executors(Dispatcher *d, OwnerQueue *queue, int wanted,
 			leaving_since = room_until = 0;
 			shortage_tries = 0;
 			gtf_db_set_ceiling(my_db, 0);
+			gtf_db_set_starving(my_db, 0, 0);
 			total++;
+			if (must_yield(d))
+				break;
 			continue;
 		}
 		if (room_expected(d, queue))
@@ -674,12 +770,13 @@ serve_owner(Dispatcher *d, OwnerQueue *queue)
 															  hungry ? HUNGRY_MS : TAKE_IDLE_MS));
 		return;
 	}
-	if (d->now < shortage_until)
+	if (yielding || d->now < shortage_until)
 	{
-		if (retiring == 0)
+		if (retiring == 0 && !yielding)
 			note_hungry(queue);
 		shortage_now = true;
-		gtf_dispatcher_look_at(d, shortage_until);
+		if (!yielding)
+			gtf_dispatcher_look_at(d, shortage_until);
 		return;
 	}
 	if (d->now < queue->start_not_before)
@@ -699,9 +796,11 @@ gtf_pool_adjust(Dispatcher *d)
 {
 	int			n;
 	OwnerQueue **owners;
+	TimestampTz hungry_since;
 
 	max_executors = gtf_limits_max_executors();
 	hungriest = NULL;
+	yielding = must_yield(d);
 	shortage_now = false;
 	watch_launches(d);
 	count_executors();
@@ -717,6 +816,7 @@ gtf_pool_adjust(Dispatcher *d)
 	owners = gtf_queue_owners(&n);
 	count_waiting(d, owners, n);
 	qsort(owners, n, sizeof(OwnerQueue *), compare_hunger);
+	hungry_since = n > 0 ? owners[0]->hungry_since : 0;
 	for (int i = 0; i < n; i++)
 	{
 		OwnerQueue *queue = owners[i];
@@ -736,6 +836,9 @@ gtf_pool_adjust(Dispatcher *d)
 		}
 	}
 	feed_hungry(d, hungriest);
+	report_starving(d, hungry_since);
+	if (yielding)
+		give_up_one(d);
 
 	/* one report until all have what they need */
 	if (!shortage_now)

@@ -103,6 +103,8 @@ shmem_startup(void)
 			pg_atomic_init_u64(&db->flush_requested, 0);
 			pg_atomic_init_u32(&db->waiting_executors, 0);
 			pg_atomic_init_u32(&db->ceiling, 0);
+			pg_atomic_init_u64(&db->starving_since, 0);
+			pg_atomic_init_u64(&db->starving_until, 0);
 			for (int w = 0; w < GTF_WATCH_BITS / 32; w++)
 				pg_atomic_init_u32(&db->watched[w], 0);
 			pg_atomic_init_u32(&db->pool_min, 0);

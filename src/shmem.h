@@ -413,6 +413,16 @@ extern bool gtf_slot_retire_idle_elsewhere(int db);
 extern void gtf_db_set_ceiling(int db, int executors);
 
 /*
+ * Tasks wait in this database since then, and it has no executor at all and
+ * can have none; 0: not so.  Others hold back until then, so a dispatcher
+ * that cannot get on does not keep them for ever.  Tells their dispatchers.
+ */
+extern void gtf_db_set_starving(int db, TimestampTz since, TimestampTz until);
+
+/* Which database has starved longest, and since when; 0, -1: none. */
+extern TimestampTz gtf_db_starving(TimestampTz now, int *who);
+
+/*
  * As set by gtf_set_pool(): so many executors stay when they are idle, and
  * the database can have so many (0: gtf.max_executors).
  */

@@ -96,6 +96,8 @@ db_lock_or_make(Oid database)
 			pg_atomic_write_u64(&db->flush_requested, 0);
 			pg_atomic_write_u32(&db->waiting_executors, 0);
 			pg_atomic_write_u32(&db->ceiling, 0);
+			pg_atomic_write_u64(&db->starving_since, 0);
+			pg_atomic_write_u64(&db->starving_until, 0);
 			for (int c = 0; c < GTF_NUM_COUNTERS; c++)
 				pg_atomic_write_u64(&db->counters[c], 0);
 			db->counters_loaded = false;
@@ -412,6 +414,44 @@ gtf_flusher_wake(int i)
 
 	if (proc)
 		SetLatch(&proc->procLatch);
+}
+
+/* ---- databases that starve ---- */
+
+void
+gtf_db_set_starving(int i, TimestampTz since, TimestampTz until)
+{
+	Database   *db = &gtf_segment->databases[i];
+
+	pg_atomic_write_u64(&db->starving_until, until);
+	if (pg_atomic_exchange_u64(&db->starving_since, since) == since)
+		return;
+	for (int other = 0; other < NUM_DATABASES; other++)
+	{
+		if (other != i)
+			gtf_dispatcher_wake(other);
+	}
+}
+
+TimestampTz
+gtf_db_starving(TimestampTz now, int *who)
+{
+	TimestampTz longest = 0;
+
+	*who = -1;
+	for (int i = 0; i < NUM_DATABASES; i++)
+	{
+		Database   *db = &gtf_segment->databases[i];
+		TimestampTz since = pg_atomic_read_u64(&db->starving_since);
+
+		if (since != 0 && now < (TimestampTz) pg_atomic_read_u64(&db->starving_until) &&
+			(longest == 0 || since < longest))
+		{
+			longest = since;
+			*who = i;
+		}
+	}
+	return longest;
 }
 
 /* ---- cancels ---- */

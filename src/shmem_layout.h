@@ -68,6 +68,8 @@ typedef struct Database
 	pg_atomic_uint64 flush_requested;
 	pg_atomic_uint32 waiting_executors; /* whose body sits in gtf_wait */
 	pg_atomic_uint32 ceiling;	/* see gtf_db_set_ceiling */
+	pg_atomic_uint64 starving_since;	/* see gtf_db_set_starving */
+	pg_atomic_uint64 starving_until;
 	bool		counters_loaded;	/* guarded by lock */
 	pg_atomic_uint32 pool_min;	/* see gtf_db_set_pool */
 	pg_atomic_uint32 pool_max;
