@@ -398,7 +398,7 @@ look_step(void *arg)
 static void
 fail(Dispatcher *d, const GtfTaskRef *ref, int sqlerrcode, const char *message)
 {
-	gtf_settle_fail(d, ref, 1, sqlerrcode, message);
+	gtf_settle_unstarted(d, ref, 1, sqlerrcode, message);
 	/* who depends on it need not wait until that is flushed */
 	if (watching_all || is_watched(&ref->id))
 		add_ended(&ref->id);

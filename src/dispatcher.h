@@ -144,9 +144,12 @@ extern void gtf_settle_live(Dispatcher *d);
 /* End tasks whose expires_at has passed before they could start. */
 extern void gtf_settle_expired(Dispatcher *d);
 
-/* End tasks that have not started as failures. */
-extern void gtf_settle_fail(Dispatcher *d, const GtfTaskRef *refs, int n,
-							int sqlerrcode, const char *message);
+/*
+ * End tasks that have not started: as failures with this error, or as expired
+ * when message is NULL.
+ */
+extern void gtf_settle_unstarted(Dispatcher *d, const GtfTaskRef *refs, int n,
+								 int sqlerrcode, const char *message);
 
 /* ---- dropped.c: roles that do not exist any more ---- */
 extern void gtf_dropped_init(void);

@@ -239,7 +239,7 @@ fail_owner(Dispatcher *d, OwnerQueue *queue, int sqlerrcode, const char *message
 	}
 	PG_TRY();
 	{
-		gtf_settle_fail(d, refs, n, sqlerrcode, message);
+		gtf_settle_unstarted(d, refs, n, sqlerrcode, message);
 	}
 	PG_CATCH();
 	{

@@ -330,8 +330,8 @@ gtf_settle_lost(Dispatcher *d)
 			continue;
 		PG_TRY();
 		{
-			gtf_settle_fail(d, &step.slot.ref, 1, ERRCODE_INTERNAL_ERROR,
-							"executors were lost before the task could begin");
+			gtf_settle_unstarted(d, &step.slot.ref, 1, ERRCODE_INTERNAL_ERROR,
+								 "executors were lost before the task could begin");
 		}
 		PG_CATCH();
 		{
@@ -747,9 +747,9 @@ end_unread_step(void *arg)
 }
 
 /* One that is broken does not keep the others from being ended. */
-static void
-end_unstarted(Dispatcher *d, const GtfTaskRef *refs, int n,
-			  int sqlerrcode, const char *message)
+void
+gtf_settle_unstarted(Dispatcher *d, const GtfTaskRef *refs, int n,
+					 int sqlerrcode, const char *message)
 {
 	static Step step;
 	MemoryContext context = CurrentMemoryContext;
@@ -790,13 +790,6 @@ end_unstarted(Dispatcher *d, const GtfTaskRef *refs, int n,
 }
 
 void
-gtf_settle_fail(Dispatcher *d, const GtfTaskRef *refs, int n, int sqlerrcode,
-				const char *message)
-{
-	end_unstarted(d, refs, n, sqlerrcode, message);
-}
-
-void
 gtf_settle_expired(Dispatcher *d)
 {
 	static TimestampTz next_sweep = 0;
@@ -818,7 +811,7 @@ gtf_settle_expired(Dispatcher *d)
 		n = gtf_queue_take_expired(d->now, refs, EXPIRE_BATCH);
 		PG_TRY();
 		{
-			end_unstarted(d, refs, n, 0, NULL);
+			gtf_settle_unstarted(d, refs, n, 0, NULL);
 		}
 		PG_CATCH();
 		{

@@ -206,14 +206,7 @@ gtf_lookup_begin(StoreLookup *lookup, const char *table, const char *index,
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ,
 				UUIDPGetDatum(id));
-	gtf_lookup_begin_key(lookup, table, index, &key, snapshot);
-}
-
-void
-gtf_lookup_begin_key(StoreLookup *lookup, const char *table,
-					 const char *index, ScanKey key, Snapshot snapshot)
-{
-	gtf_lookup_begin_keys(lookup, table, index, key, 1, snapshot);
+	gtf_lookup_begin_keys(lookup, table, index, &key, 1, snapshot);
 }
 
 void

@@ -66,7 +66,7 @@ extern int32 gtf_own_home(void);
 extern Datum gtf_ids_to_array(const pg_uuid_t *ids, int n);
 extern void gtf_dependents_put(const GtfTask *task);
 
-/* Look up rows by a unique index whose first column is a uuid. */
+/* Look up rows by an index: first by one whose first column is a uuid. */
 typedef struct StoreLookup
 {
 	Relation	rel;
@@ -79,10 +79,7 @@ extern void gtf_lookup_begin(StoreLookup *lookup, const char *table,
 							 const char *index, const pg_uuid_t *id,
 							 Snapshot snapshot);
 
-/* The same by any key of an index, or several of its columns. */
-extern void gtf_lookup_begin_key(StoreLookup *lookup, const char *table,
-								 const char *index, ScanKey key,
-								 Snapshot snapshot);
+/* The same by any keys of an index. */
 extern void gtf_lookup_begin_keys(StoreLookup *lookup, const char *table,
 								  const char *index, ScanKey keys, int nkeys,
 								  Snapshot snapshot);

@@ -50,7 +50,7 @@ gtf_store_key_get(const uint8 *key, pg_uuid_t *id, TransactionId *xid)
 
 	InitDirtySnapshot(dirty);
 	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_BYTEAEQ, key_datum(key));
-	gtf_lookup_begin_key(&lookup, "keys", "keys_pkey", &scankey, &dirty);
+	gtf_lookup_begin_keys(&lookup, "keys", "keys_pkey", &scankey, 1, &dirty);
 	while (gtf_lookup_next(&lookup, ForwardScanDirection))
 	{
 		bool		isnull;
@@ -177,7 +177,7 @@ gtf_store_key_remove(const uint8 *key, const pg_uuid_t *id)
 	Relation	rel = table_open(gtf_store_relid("keys"), RowExclusiveLock);
 
 	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_BYTEAEQ, key_datum(key));
-	gtf_lookup_begin_key(&lookup, "keys", "keys_pkey", &scankey, SnapshotSelf);
+	gtf_lookup_begin_keys(&lookup, "keys", "keys_pkey", &scankey, 1, SnapshotSelf);
 	if (gtf_lookup_next(&lookup, ForwardScanDirection))
 	{
 		bool		isnull;

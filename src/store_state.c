@@ -524,8 +524,8 @@ begin_counter(StoreLookup *lookup, const char *name)
 	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
 						   C_COLLATION_OID, F_TEXTEQ,
 						   CStringGetTextDatum(name));
-	gtf_lookup_begin_key(lookup, "counters", "counters_pkey", &key,
-						 SnapshotSelf);
+	gtf_lookup_begin_keys(lookup, "counters", "counters_pkey", &key, 1,
+						  SnapshotSelf);
 }
 
 int64

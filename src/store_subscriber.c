@@ -150,8 +150,8 @@ gtf_store_subscriptions(Oid role, pg_uuid_t *ids, int max)
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(role));
-	gtf_lookup_begin_key(&lookup, "task_subscribers", "task_subscribers_role",
-						 &key, SnapshotSelf);
+	gtf_lookup_begin_keys(&lookup, "task_subscribers", "task_subscribers_role",
+						  &key, 1, SnapshotSelf);
 	while (n < max && gtf_lookup_next(&lookup, ForwardScanDirection))
 	{
 		bool		isnull;
@@ -199,7 +199,7 @@ gone_roles(const char *table, const char *index, int column)
 
 		ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_OIDGT,
 					ObjectIdGetDatum(role));
-		gtf_lookup_begin_key(&lookup, table, index, &key, SnapshotSelf);
+		gtf_lookup_begin_keys(&lookup, table, index, &key, 1, SnapshotSelf);
 		found = gtf_lookup_next(&lookup, ForwardScanDirection);
 		if (found)
 			role = DatumGetObjectId(slot_getattr(lookup.slot, column, &isnull));

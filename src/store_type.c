@@ -92,7 +92,7 @@ find(const char *index, ScanKey key)
 	StoreLookup lookup;
 	GtfType    *type = NULL;
 
-	gtf_lookup_begin_key(&lookup, "task_type_versions", index, key, snapshot);
+	gtf_lookup_begin_keys(&lookup, "task_type_versions", index, key, 1, snapshot);
 	if (gtf_lookup_next(&lookup, ForwardScanDirection))
 		type = type_from_slot(lookup.slot);
 	gtf_lookup_end(&lookup);
