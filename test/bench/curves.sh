@@ -8,6 +8,7 @@ load_by_call() { # N QUERY...
 
     before=$(sql "$LAST_ID")
     sql 'SET gtf.enabled = on' "${@:2}"
+    # shellcheck disable=SC2034 # of bench.sh
     LOAD="$before $(sql "$LAST_ID") $1"
     settle
 }
