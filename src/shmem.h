@@ -343,6 +343,25 @@ extern void gtf_submitted_set_seen(int db, uint64 ticks);
 extern int	gtf_submitted_pop(int db, GtfTaskRef *refs, int max);
 extern bool gtf_submitted_scan_wanted(int db, pg_uuid_t *from);
 
+/* ---- where all tasks have an outcome ---- */
+
+#define GTF_ENDED_RANGES		64
+
+typedef struct GtfIdRange
+{
+	pg_uuid_t	low;
+	pg_uuid_t	high;			/* both are within */
+} GtfIdRange;
+
+/* Copies of the ranges that are known, GTF_ENDED_RANGES at most, in no order. */
+extern int	gtf_ended_ranges(Oid database, GtfIdRange *ranges);
+
+/*
+ * All tasks in this range have a committed outcome, as found by somebody who
+ * had begun to look when gtf_submitted_seen() was above it already.
+ */
+extern void gtf_ended_add(Oid database, const GtfIdRange *range);
+
 /* ---- lanes: the tasks of one owner that executors may take ---- */
 
 /* Find or make the lane of an owner; -1 if there is none free. */

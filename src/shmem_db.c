@@ -92,6 +92,7 @@ db_lock_or_make(Oid database)
 			/* cancels that were prepared before the server was restarted */
 			db->must_probe = max_prepared_xacts > 0;
 			db->news = 0;
+			db->num_ended = 0;
 			pg_atomic_write_u64(&db->seen_ticks, 0);
 			pg_atomic_write_u64(&db->flush_requested, 0);
 			pg_atomic_write_u32(&db->waiting_executors, 0);
@@ -315,6 +316,8 @@ gtf_dispatcher_attach(Oid database)
 		db->exit_reason = GTF_EXIT_UNKNOWN;
 		/* what was asked for before will be seen */
 		db->asked = false;
+		db->num_ended = 0;
+		pg_atomic_write_u64(&db->seen_ticks, 0);
 	}
 	LWLockRelease(db->lock);
 	if (!ok)
@@ -327,7 +330,6 @@ gtf_dispatcher_attach(Oid database)
 	db->submit_head = db->submit_tail;
 	db->scan_wanted = false;
 	LWLockRelease(db->submit_lock);
-	pg_atomic_write_u64(&db->seen_ticks, 0);
 	return db - gtf_segment->databases;
 }
 

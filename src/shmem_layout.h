@@ -56,6 +56,8 @@ typedef struct Database
 	uint64		cancels;		/* how many have begun or ended */
 	bool		must_probe;
 	uint32		news;			/* GtfNews; may be read without it */
+	int			num_ended;		/* see gtf_ended_add */
+	GtfIdRange	ended[GTF_ENDED_RANGES];
 
 	/*
 	 * When the dispatcher looks at the running tasks again, at the latest; 0

@@ -14,7 +14,8 @@
  *		task_subscribers_role (role, task_id)	shared tasks of a subscriber
  *		tasks_type (type_version, id)		tasks of each version of a type
  *		outcomes_status (status, task_id)	tasks that ended so, but success
- *		tasks_pkey without outcomes_pkey	tasks without an outcome
+ *		tasks_pkey without outcomes_pkey	tasks without an outcome; it jumps
+ *											where all are known to have one
  *		gtf.live, slots						attempts that run or wait
  *
  * These are candidates: the rows themselves, and who may see them, are left to
@@ -47,6 +48,10 @@
 /* Steps before it is cheaper to go down the index again. */
 #define MAX_STEPS	64
 
+/* So many tasks in a row that have ended are worth being remembered. */
+#define MIN_ENDED	500
+#define MAX_ENDED	20000		/* ... now, in case this list is cancelled */
+
 /* ---- sets of ids ---- */
 
 typedef enum SetKind
@@ -55,7 +60,8 @@ typedef enum SetKind
 	SET_ARRAY,					/* in memory */
 	SET_UNION,
 	SET_INTERSECTION,
-	SET_WITHOUT					/* the first one less the second one */
+	SET_UNENDED					/* the first one, of tasks, less the second
+								 * one, of outcomes */
 } SetKind;
 
 typedef struct Set
@@ -80,6 +86,11 @@ typedef struct Set
 	bool		committed;		/* leave out what is not */
 	TupleTableSlot *slot;
 	Buffer		vmbuffer;
+
+	/* SET_UNENDED */
+	uint64		seen;			/* gtf_submitted_seen() before it began */
+	GtfIdRange *ended;			/* where all have an outcome */
+	int			num_ended;
 
 	/* SET_ARRAY */
 	pg_uuid_t  *ids;
@@ -214,23 +225,79 @@ again:
 	return true;
 }
 
-/* The same that the second part has not. */
+/* If all tasks around this one are known to have ended: behind it, up to which? */
+static const pg_uuid_t *
+known_until(const Set *set, const pg_uuid_t *id)
+{
+	for (int i = 0; i < set->num_ended; i++)
+	{
+		const GtfIdRange *range = &set->ended[i];
+
+		if (gtf_id_compare(id, &range->low) >= 0 &&
+			gtf_id_compare(id, &range->high) <= 0)
+			return set->ascending ? &range->high : &range->low;
+	}
+	return NULL;
+}
+
+/* All from the first one to the last one, which was passed, have ended. */
+static void
+remember_ended(const Set *set, const pg_uuid_t *first, const pg_uuid_t *last)
+{
+	GtfIdRange	range;
+
+	range.low = set->ascending ? *first : *last;
+	range.high = set->ascending ? *last : *first;
+	gtf_ended_add(MyDatabaseId, &range);
+}
+
+/*
+ * The first id of the first part, from the current one on, that the second
+ * part has not.
+ */
 static bool
-without_match(Set *set)
+unended_match(Set *set)
 {
 	Set		   *lead = linitial(set->parts);
 	Set		   *other = lsecond(set->parts);
+	pg_uuid_t	first = {{0}};
+	pg_uuid_t	last = {{0}};
+	int			n = 0;
+	bool		found = false;
 
 	while (!lead->done)
 	{
-		if (!set_seek(other, &lead->id) || !gtf_id_equal(&other->id, &lead->id))
+		pg_uuid_t	passed = lead->id;
+		const pg_uuid_t *until = known_until(set, &passed);
+
+		if (until)
+			passed = *until;
+		else if (!set_seek(other, &lead->id) ||
+				 !gtf_id_equal(&other->id, &lead->id))
 		{
-			set->id = lead->id;
-			return true;
+			found = true;
+			break;
 		}
-		(void) set_step(lead);
+
+		/* whatever is young may have a neighbour that is not to be seen yet */
+		if (gtf_id_ticks(&passed) < set->seen)
+		{
+			if (n++ == 0)
+				first = lead->id;
+			last = passed;
+			if (n % MAX_ENDED == 0)
+				remember_ended(set, &first, &last);
+		}
+		if (until && set_seek(lead, &passed) && !gtf_id_equal(&lead->id, &passed))
+			continue;
+		if (!lead->done)
+			(void) set_step(lead);
 	}
-	return false;
+	if (n >= MIN_ENDED)
+		remember_ended(set, &first, &last);
+	if (found)
+		set->id = lead->id;
+	return found;
 }
 
 /* The next id, or the first one; false if there is none. */
@@ -271,9 +338,9 @@ set_step(Set *set)
 			(void) set_step(linitial(set->parts));
 			found = intersection_match(set);
 			break;
-		case SET_WITHOUT:
+		case SET_UNENDED:
 			(void) set_step(linitial(set->parts));
-			found = without_match(set);
+			found = unended_match(set);
 			break;
 	}
 	set->started = true;
@@ -317,9 +384,9 @@ set_seek(Set *set, const pg_uuid_t *id)
 			(void) set_seek(linitial(set->parts), id);
 			set->done = !intersection_match(set);
 			break;
-		case SET_WITHOUT:
+		case SET_UNENDED:
 			(void) set_seek(linitial(set->parts), id);
-			set->done = !without_match(set);
+			set->done = !unended_match(set);
 			break;
 	}
 	return !set->done;
@@ -469,6 +536,27 @@ running_set(const GtfListWanted *wanted)
 	return set;
 }
 
+/* Tasks without an outcome. */
+static Set *
+unended_set(const GtfListWanted *wanted)
+{
+	Set		   *set = make_set(SET_UNENDED, wanted);
+	Set		   *outcomes;
+
+	/* before anything is looked at */
+	if (gtf_shmem_available())
+	{
+		set->seen = gtf_submitted_seen(MyDatabaseId);
+		set->ended = palloc(sizeof(GtfIdRange) * GTF_ENDED_RANGES);
+		set->num_ended = gtf_ended_ranges(MyDatabaseId, set->ended);
+	}
+	outcomes = index_set(wanted, "outcomes", "outcomes_pkey", InvalidOid, 0);
+	outcomes->committed = true;
+	set->parts = list_make2(index_set(wanted, "tasks", "tasks_pkey", InvalidOid, 0),
+							outcomes);
+	return set;
+}
+
 static Set *
 statuses_set(const GtfListWanted *wanted)
 {
@@ -497,15 +585,7 @@ statuses_set(const GtfListWanted *wanted)
 		}
 	}
 	if (pending)
-	{
-		Set		   *tasks = index_set(wanted, "tasks", "tasks_pkey", InvalidOid, 0);
-		Set		   *outcomes = index_set(wanted, "outcomes", "outcomes_pkey",
-										 InvalidOid, 0);
-
-		outcomes->committed = true;
-		parts = lappend(parts, combine(SET_WITHOUT, wanted,
-									   list_make2(tasks, outcomes)));
-	}
+		parts = lappend(parts, unended_set(wanted));
 	if (pending || running)
 		parts = lappend(parts, running_set(wanted));
 	return combine(SET_UNION, wanted, parts);
