@@ -242,7 +242,8 @@ gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 				GtfAbortCause cause, GtfTaskRef *next)
 {
 	bool		again;
-	int			losses;
+	int			losses = 0;
+	TimestampTz next_due = 0;
 	GtfRequest	request;
 
 	/* asked to stop, and stopped it has */
@@ -279,7 +280,9 @@ gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 	else
 	{
 		again = outcome->attempt < max_attempts(task, type);
-		if (!again)
+		if (again)
+			losses = gtf_store_lost_count(&outcome->task_id) + 1;
+		else
 			outcome->stack_trace =
 				psprintf("DETAIL:  %s may have left something behind. They run again only while attempts remain.\n"
 						 "HINT:  See the server's log for the reason. gtf_retry() runs the task again.",
@@ -289,8 +292,14 @@ gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 	if (outcome->error_message == NULL)
 		outcome->error_message = pstrdup("executor lost");
 	outcome->exception_type = pstrdup("executor_lost");
-	return write_outcome(outcome, GTF_LOST, ref,
-						 again ? GetCurrentTimestamp() : 0, next);
+	if (again)
+	{
+		next_due = GetCurrentTimestamp();
+		/* or it would keep the server busy with starting processes */
+		if (losses >= gtf_crash_limit)
+			next_due += retry_delay_usecs(type, losses - gtf_crash_limit + 1);
+	}
+	return write_outcome(outcome, GTF_LOST, ref, next_due, next);
 }
 
 void
