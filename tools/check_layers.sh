@@ -76,7 +76,7 @@ only_in 'sleeping, and starting workers,' \
 # src/README.md, section Files.
 level() { # FILE
     case $1 in
-        errors.h | compat.h) echo 0 ;;
+        errors.h | errcodes_table.h | compat.h) echo 0 ;;
         task.* | settings.*) echo 1 ;;
         store* | shmem* | registry.* | handler.* | gtf.h) echo 2 ;;
         worker.* | wakeup.*) echo 3 ;;
