@@ -825,6 +825,8 @@ gtf_pool_adjust(Dispatcher *d)
 		{
 			if (queue->lane >= 0)
 				serve_owner(d, queue);
+			else				/* whose lane is free when he has left */
+				(void) retire_one(queue, false);
 		}
 		else if (queue->executors == 0)
 		{
