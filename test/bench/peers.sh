@@ -203,22 +203,25 @@ beside_gtf() { # PURPOSE PEER SETTINGS COMMAND...
 
 # The rows of a purpose, and the figures for a plot.
 peer_rows() { # PURPOSE WHAT PLOT X
-    local peer key rates gtfs ratios all=()
+    local peer key rates gtfs ratios
 
+    for peer in "${ORDER[@]}"; do
+        for gtfs in ${GTFS[$1,$peer]:-}; do
+            figure "$3" gtf "$4" "$gtfs" tasks/s
+        done
+    done
     for peer in "${ORDER[@]}"; do
         key=$1,$peer
         [[ -n ${RATES[$key]:-} ]] || continue
         read -ra rates <<<"${RATES[$key]}"
         read -ra gtfs <<<"${GTFS[$key]}"
         read -ra ratios <<<"${RATIOS[$key]}"
-        all+=("${gtfs[@]}")
         row "$2: ${NAMES[$peer]}" "$(whole "$(median "${gtfs[@]}")")/s" \
             "$(whole "$(median "${rates[@]}")")/s = $(printf '%.3g' "$(calc "$(median "${rates[@]}") / $REF_MEDIAN")")x REF" \
             "$(ratios "${ratios[@]}")"
         WORDS[$peer]+="; $2: ${SETTINGS[$key]}"
         figure "$3" "${NAMES[$peer]}" "$4" "$(median "${rates[@]}")" tasks/s
     done
-    ((${#all[@]} == 0)) || figure "$3" gtf "$4" "$(median "${all[@]}")" tasks/s
 }
 
 # ---------------------------------------------------------------- latency
@@ -246,6 +249,8 @@ gtf_latency() {
     sql 'SELECT task_id, 1000 * extract(epoch FROM started_at) FROM gtf.outcomes
         JOIN bench.commits ON task_id = id' >"$WORK/tmp/gtf.starts"
     latencies gtf
+    figure latency gtf p50 "${from_done[0]}" ms
+    figure latency gtf p99 "${from_done[1]}" ms
 }
 
 # A worker in the background, then what submits.
@@ -304,7 +309,6 @@ latency_rows() { # PEER SETTINGS COMMAND...
         row "submitted to start, $p: ${NAMES[$1]}" "$(printf '%.3f ms' "${gtf_done[i]}")" "${peer_done[i]} ms" \
             "$(ratios "$(calc "${gtf_done[i]} / ${peer_done[i]}")"), with the submit $(printf '%.3f' "${gtf_sent[i]}") and ${peer_sent[i]} ms"
         figure latency "${NAMES[$1]}" $p "${peer_done[i]}" ms
-        GTFS[latency,$p]+=" ${gtf_done[i]}"
     done
     P50[$1]="${gtf_done[0]} ${peer_done[0]}"
 }
@@ -376,6 +380,7 @@ ref
 REF_MEDIAN=$(median "${REFS[@]}")
 peer_rows best "drain, best settings" drain "best settings"
 peer_rows single "drain, a commit of each" drain "a commit of each"
+figure drain "REF, in SQL" "a commit of each" "$REF_MEDIAN" tasks/s
 
 # One at a time, nothing else to do.
 executors 8 noop
@@ -442,11 +447,6 @@ if ((${#queues[@]})); then
 fi
 start_row "the first to start, p50" "${p50s[@]}"
 start_row "the first to start of the durable, p50" "${p50s_durable[@]}"
-for p in p50 p99; do
-    read -ra gtfs <<<"${GTFS[latency,$p]:-}"
-    ((${#gtfs[@]} == 0)) || figure latency gtf $p "$(median "${gtfs[@]}")" ms
-done
-figure drain REF "a commit of each" "$REF_MEDIAN" tasks/s
 
 declare -A KEEPS=(
     [graphile]="durable, deletes what has run"
