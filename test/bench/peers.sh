@@ -158,6 +158,13 @@ per_call() { # SIZE COUNT SCRIPT: rows per second of one client
     calc "$1 * $tps"
 }
 
+by_8_clients() { # SCRIPT: transactions per second
+    local tps
+
+    tps=$(pgbench_tps "$1" 8 -T "$seconds") || return
+    echo "$tps"
+}
+
 # ---------------------------------------------------------------- beside gtf
 
 # Measurements of gtf: each sets GTF.  What is submitted last stays in the queue.
@@ -166,7 +173,7 @@ gtf_best() { drain noop "$n" && GTF=$RATE; }
 gtf_single() { drain noop "$n_sync" && GTF=$RATE; }
 gtf_submit() {
     sql CHECKPOINT
-    GTF=$(pgbench_tps "$BENCH/submit.pgbench" 8 -T "$seconds")
+    GTF=$(by_8_clients "$BENCH/submit.pgbench")
     settle
 }
 
@@ -184,7 +191,8 @@ beside_gtf() { # PURPOSE PEER SETTINGS COMMAND...
     local key=$1,$2 rate before=$GTF err=$WORK/tmp/$2.err
 
     [[ -n ${NAMES[$2]:-} ]] || return 0
-    if ! rate=$("${@:4}" 2>"$err") || ! [[ $rate =~ ^[0-9.e+]+$ ]]; then
+    # not in $( ), where bash would not act on Ctrl-C
+    if ! "${@:4}" >"$WORK/tmp/rate" 2>"$err" || ! rate=$(grep -x '[0-9.e+]*' "$WORK/tmp/rate"); then
         left_out "${NAMES[$2]}, $1" "$(why "$err")"
         return 0
     fi
@@ -392,9 +400,9 @@ with_redis "$aof" latency_rows celery_aof "1 node of the solo pool" redis_latenc
 
 # Nothing runs.
 gtf_submit
-beside_gtf submit graphile "SQL, add_job" pgbench_tps "$PEERS/graphile_submit.pgbench" 8 -T "$seconds"
+beside_gtf submit graphile "SQL, add_job" by_8_clients "$PEERS/graphile_submit.pgbench"
 beside_gtf submit pgboss "send, 2 processes, 4 at a time each" node pgboss send 2 4 "$seconds"
-beside_gtf submit pgq "SQL, insert_event" pgbench_tps "$PEERS/pgq_submit.pgbench" 8 -T "$seconds"
+beside_gtf submit pgq "SQL, insert_event" by_8_clients "$PEERS/pgq_submit.pgbench"
 with_redis "" beside_gtf submit celery "apply_async, 8 processes" python submit 8 "$seconds"
 with_redis "$aof" beside_gtf submit celery_aof "apply_async, 8 processes" python submit 8 "$seconds"
 peer_rows submit "submit, 8 clients" submit "8 clients"
