@@ -48,6 +48,7 @@ SELECT set_config('regress.home', home::text, false) AS home FROM gtf.tasks LIMI
 -- ---------------------------------------------------------------------------
 CREATE FUNCTION answers(id uuid) RETURNS TABLE (call text, answer text) LANGUAGE sql AS $$
   SELECT call, fails(format(call, id)) FROM unnest(ARRAY['SELECT gtf_cancel(%L::uuid)', 'SELECT gtf_cancel(%L::uuid, true)', 'SELECT gtf_cancel(%L::text)',
+    'SELECT gtf_submit(''work'', depends_on => ARRAY[%L]::uuid[])',
     'SELECT gtf_retry(%L)', 'SELECT gtf_revoke(%L)', 'SELECT gtf_revoke(%L, true)']) AS call
   UNION ALL SELECT 'many', replace(outcome, id::text, '<id>') FROM gtf_cancel(ARRAY[id])
   UNION ALL SELECT 'status', gtf_status(id)
@@ -71,6 +72,13 @@ SELECT count(*) FROM unnest(:'targets'::uuid[]) AS t, answers(t) EXCEPT ALL SELE
 SELECT t, answers FROM unnest(:'targets'::uuid[]) AS t, answers(t)
  WHERE (call, coalesce(answer, 'null')) NOT IN (SELECT call, coalesce(answer, 'null') FROM answers('01900000-0000-7000-8000-000000000000'));
 SELECT fails($$SELECT gtf_cancel('not an id')$$);
+\set VERBOSITY sqlstate
+CALL gtf_wait('01900000-0000-7000-8000-000000000000');
+CALL gtf_wait(:'private');
+CALL gtf_wait(:'ended');
+CALL gtf_wait_any(:'targets');
+CALL gtf_wait_all(:'targets');
+\set VERBOSITY default
 
 -- ---------------------------------------------------------------------------
 -- Functions that tell what they are given, before the view has looked
