@@ -52,8 +52,8 @@ for keys in 1 100 10000; do
     tps=$(pgbench_tps "$BENCH/submit_key.pgbench" 8 -D keys=$keys -T "$seconds")
     run=$(calc "($(sql 'SELECT count(*) FROM gtf.outcomes') - $before) / $seconds")
     submits+=("$(whole "$tps")") runs+=("$(whole "$run")")
-    figure keys "gtf_submit" $keys "$tps" 1/s
-    figure keys "tasks run" $keys "$run" 1/s
+    figure keys "gtf_submit" $keys "$tps" "per second"
+    figure keys "tasks run" $keys "$run" "per second"
 done
 tps=$(pgbench_tps "$BENCH/submit.pgbench" 8 -T "$seconds")
 row "gtf_submit under 1, 100, 10,000 keys, clients: 8" "$(printf '%s\n' "${submits[@]}" | paste -sd ' ')/s" \
