@@ -172,6 +172,7 @@ start_dispatcher(Known *known, int db, TimestampTz now)
 		known->not_before = TimestampTzPlusMilliseconds(now, SHORTAGE_RETRY_MS);
 		if (known->starving_since == 0)
 			known->starving_since = now;
+		(void) gtf_slot_retire_idle_elsewhere(db);
 		gtf_db_set_starving(db, known->starving_since,
 							TimestampTzPlusMilliseconds(now, STARVING_LEASE_MS));
 		if (!shortage_reported)

@@ -69,5 +69,15 @@ pass('flushers come back');
 is(outcome($node, submit_sql($node, 'SELECT 1', db => $_, options => 'priority => 1'), db => $_), 'success|1', "and leave again for a task: $_")
   for @databases;
 
+# more databases, while idle executors have the places
+sql('postgres', q{ALTER SYSTEM SET gtf.executor_idle_timeout = '1 h'});
+$node->reload;
+for my $db ('fourth', 'fifth')
+{
+	sql('postgres', "CREATE DATABASE $db");
+	make($db);
+	is(outcome($node, submit_sql($node, 'SELECT 1', db => $db), db => $db), 'success|1', "a $db database");
+}
+
 $node->stop;
 done_testing();
