@@ -17,7 +17,7 @@ dispatcher_pid() { sql "SELECT pid FROM gtf.workers WHERE kind = 'dispatcher'"; 
 watch_dispatcher() {
     local kb largest=0 pid
 
-    pid=$(dispatcher_pid)
+    while pid=$(dispatcher_pid) && [[ -z $pid ]]; do sleep 0.1; done
     while kb=$(awk '/^RssAnon/ { print $2 }' "/proc/$pid/status" 2>/dev/null) && [[ -n $kb ]]; do
         ((kb <= largest)) || echo "$kb" >"$WORK/tmp/dispatcher"
         ((kb <= largest)) || largest=$kb
@@ -30,6 +30,7 @@ watch_dispatcher() {
 drain_after_restart() {
     local watcher before last n
 
+    rm -f "$WORK/tmp/dispatcher"
     load noop "$pending" 100000
     sql "ALTER SYSTEM SET gtf.enabled = 'on'" # takes effect with the restart
     restart_server
@@ -37,8 +38,9 @@ drain_after_restart() {
     watcher=$!
     wait_loaded
     setting gtf.enabled off
-    kill $watcher
+    kill $watcher 2>/dev/null || true
     wait $watcher 2>/dev/null || true
+    [[ -s $WORK/tmp/dispatcher ]] || die "the dispatcher's memory was not seen"
     MEMORY=$(<"$WORK/tmp/dispatcher")
     read -r before last n <<<"$LOAD"
     read -r FIRST RATE <<<"$(sql "SELECT extract(epoch FROM min(started_at) - pg_postmaster_start_time()),

@@ -44,7 +44,7 @@ restart_server
 executors 8 noop
 setting gtf.enabled on
 
-start_waiting 15 5
+start_waiting 20 5
 seconds=4
 ticks=$(waiters_ticks)
 snapshots=0
@@ -61,7 +61,7 @@ cpu=$(calc "1000 * $ticks / $(getconf CLK_TCK) / $seconds")
 wait "$WAITING"
 read -r spread_50 spread_99 <<<"$(wakes_ms)"
 
-start_waiting 10 0
+start_waiting 15 0
 wait "$WAITING"
 read -r burst_50 burst_99 <<<"$(wakes_ms)"
 
