@@ -242,6 +242,30 @@ CALL gtf_wait(:'id');
 SELECT :facts FROM gtf_get_task(:'id');
 SELECT attempt, error_message, exception_type FROM gtf.task_attempts WHERE task_id = :'id' ORDER BY 1;
 
+-- A hard timeout interrupts again what goes on, but not an abort handler that
+-- runs meanwhile.
+CREATE FUNCTION slow_abort() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_sleep(2.5);
+  PERFORM gtf_update_payload('"cleared up"');
+END $$;
+CREATE FUNCTION catches_once() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM gtf_on_abort('slow_abort()');
+  BEGIN
+    PERFORM pg_sleep(600);
+  EXCEPTION WHEN query_canceled THEN
+    NULL;
+  END;
+  PERFORM gtf_is_aborting();
+  RETURN 'went on';
+END $$;
+SELECT gtf_register_task('catches_once', 'catches_once()', abort => 'poll');
+SELECT gtf_set_timeout('catches_once', hard_timeout => '0.1 s');
+SELECT gtf_submit('catches_once') AS id \gset
+CALL gtf_wait(:'id');
+SELECT status, payload, error_message, exception_type FROM gtf_get_task(:'id');
+
 -- nothing is left over
 DO $$
 BEGIN
@@ -252,7 +276,7 @@ SELECT count(*) FROM gtf.task_info WHERE ended_at IS NULL;
 
 DROP EXTENSION gtf;
 DROP PROCEDURE proc, await_timeout, run_there, run_cancelled;
-DROP FUNCTION fails, noop, shown(), shown(uuid), hold, polls, checks, sleeps, catches, starts_and_sleeps;
+DROP FUNCTION slow_abort, catches_once, fails, noop, shown(), shown(uuid), hold, polls, checks, sleeps, catches, starts_and_sleeps;
 DROP TABLE effects;
 DROP SEQUENCE there;
 DROP ROLE regress_gtf_user;

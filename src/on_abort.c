@@ -434,9 +434,12 @@ gtf_handlers_run_abort(void)
 {
 	Handler    *handler;
 
+	/* a hard timeout that has interrupted the body lets them do their work */
+	gtf_slot_set_in_handler(true);
 	/* those that a handler registers run, too */
 	while ((handler = next(true, false)) != NULL)
 		run_one(handler, false);
+	gtf_slot_set_in_handler(false);
 }
 
 void

@@ -389,7 +389,7 @@ gtf_settle_deadlines(Dispatcher *d)
 			 * Again in each round: the body may have caught the first one.
 			 * Its handlers have the time that is left.
 			 */
-			if (!info.body_ended)
+			if (!info.body_ended && !info.in_handler)
 				(void) gtf_slot_abort(i, info.serial, GTF_CAUSE_TIMEOUT, true);
 			gtf_dispatcher_look_at(d, Min(kill_at,
 										  TimestampTzPlusMilliseconds(d->now, 1000)));

@@ -207,6 +207,7 @@ typedef struct GtfSlotInfo
 	TimestampTz started_at;
 	bool		body_running;	/* else still being fetched: shown as pending */
 	bool		body_ended;		/* handlers run: too late to abort it */
+	bool		in_handler;		/* abort handlers run at a safe point */
 	bool		live_written;	/* the start is in gtf.live */
 	bool		abortable;
 	GtfAbortCause abort_cause;
@@ -551,6 +552,7 @@ extern bool gtf_slot_body_starts(TimestampTz at, bool live_written,
 
 /* If the attempt has exceeded its timeout before, that aborts it now. */
 extern void gtf_slot_set_abortable(void);
+extern void gtf_slot_set_in_handler(bool in_handler);
 
 /* Was an abort of the running attempt requested?  No lock, a byte. */
 extern GtfAbortCause gtf_slot_abort_requested(void);

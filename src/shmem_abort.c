@@ -217,12 +217,23 @@ gtf_slot_doorbell(int i, bool *terminate)
 }
 
 void
+gtf_slot_set_in_handler(bool in_handler)
+{
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	slot->in_handler = in_handler;
+	LWLockRelease(slot->lock);
+}
+
+void
 gtf_slot_body_ends(GtfAbortCause *cause)
 {
 	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	slot->body_ended = true;
+	slot->in_handler = false;
 	slot->abortable = false;
 	slot->interrupt_serial = 0;
 	*cause = slot->abort_cause;

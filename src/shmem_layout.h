@@ -140,6 +140,7 @@ typedef struct Slot
 	TimestampTz started_at;
 	bool		body_running;
 	bool		body_ended;
+	bool		in_handler;		/* an abort handler, while the body runs */
 	bool		live_written;
 	bool		live_writing;	/* the dispatcher is at it */
 	bool		abortable;

@@ -143,6 +143,7 @@ gtf_slot_info(int i, GtfSlotInfo *info)
 	info->started_at = slot->started_at;
 	info->body_running = slot->body_running;
 	info->body_ended = slot->body_ended;
+	info->in_handler = slot->in_handler;
 	info->live_written = slot->live_written;
 	info->abortable = slot->abortable;
 	info->abort_cause = slot->abort_cause;
@@ -376,6 +377,7 @@ begin_task(int i, const GtfTaskRef *ref)
 	slot->started_at = 0;
 	slot->body_running = false;
 	slot->body_ended = false;
+	slot->in_handler = false;
 	slot->live_written = false;
 	slot->live_writing = false;
 	slot->abortable = false;
