@@ -441,7 +441,8 @@ done
 
 queues=() p50s=() p50s_durable=()
 for peer in "${ORDER[@]}"; do
-    [[ $peer == pgq || -z ${BEST[best,$peer]:-} ]] || queues+=("$peer=${BEST[best,$peer]}")
+    read -ra rates <<<"${RATES[best,$peer]:-}"
+    [[ $peer == pgq || ${#rates[@]} == 0 ]] || queues+=("$peer=$(median "${rates[@]}")")
     [[ -z ${P50[$peer]:-} ]] || p50s+=("$peer=${P50[$peer]#* }")
     [[ -z ${P50[$peer]:-} || $peer == celery ]] || p50s_durable+=("$peer=${P50[$peer]#* }")
 done
