@@ -6,8 +6,10 @@
  * No index tells which tasks have none, so a list of those that wait passes
  * all that have ended between them.  What it has passed is remembered here for
  * the next ones.  It stays true: an outcome is deleted with its task only, and
- * a range ends below gtf_submitted_seen(), where no more tasks appear.  But a
- * restore may bring some; the dispatcher that comes after it forgets all.
+ * a range ends below gtf_submitted_seen(), where no more tasks appear; and who
+ * has written something in the same transaction, as the outcome of a task that
+ * was cancelled, remembers nothing.  But a restore may bring some tasks; the
+ * dispatcher that comes after it forgets all.
  *
  * Any session writes it, under the database's lock.  The shortest ranges are
  * dropped when there are too many, and all of it may be lost.
@@ -29,7 +31,8 @@ gtf_ended_ranges(Oid database, GtfIdRange *ranges)
 		Database   *db = &gtf_segment->databases[i];
 
 		LWLockAcquire(db->lock, LW_SHARED);
-		n = db->num_ended;
+		/* it may just have been freed, and be another one's */
+		n = db->oid == database ? db->num_ended : 0;
 		memcpy(ranges, db->ended, n * sizeof(GtfIdRange));
 		LWLockRelease(db->lock);
 	}
@@ -54,8 +57,9 @@ gtf_ended_add(Oid database, const GtfIdRange *range)
 		return;
 	db = &gtf_segment->databases[i];
 	LWLockAcquire(db->lock, LW_EXCLUSIVE);
-	/* there may be another dispatcher by now, which has forgotten all */
-	if (gtf_id_ticks(&new.high) < pg_atomic_read_u64(&db->seen_ticks))
+	/* the same; or by now another dispatcher, which has forgotten all */
+	if (db->oid == database &&
+		gtf_id_ticks(&new.high) < pg_atomic_read_u64(&db->seen_ticks))
 	{
 		int			shortest = 0;
 

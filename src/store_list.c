@@ -31,6 +31,7 @@
 #include "access/stratnum.h"
 #include "access/tableam.h"
 #include "access/visibilitymap.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -246,6 +247,9 @@ remember_ended(const Set *set, const pg_uuid_t *first, const pg_uuid_t *last)
 {
 	GtfIdRange	range;
 
+	/* outcomes that this transaction has written may be rolled back */
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return;
 	range.low = set->ascending ? *first : *last;
 	range.high = set->ascending ? *last : *first;
 	gtf_ended_add(MyDatabaseId, &range);

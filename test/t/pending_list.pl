@@ -20,12 +20,13 @@ $node->safe_psql(
 	CREATE FUNCTION waits(sort text) RETURNS text LANGUAGE sql AS
 		$$SELECT string_agg(task_name, ' ') FROM gtf_iter_tasks(50, status => '{pending}', sort_by => sort)$$;
 	-- pages that such a list reads
-	CREATE FUNCTION reads(sort text) RETURNS int LANGUAGE plpgsql AS $$
+	CREATE FUNCTION reads(sort text, after uuid DEFAULT NULL) RETURNS int LANGUAGE plpgsql AS $$
 	DECLARE plan json;
 	BEGIN
 		FOR i IN 1 .. 2 LOOP	-- once for the catalogs
 			EXECUTE format('EXPLAIN (ANALYZE, BUFFERS, FORMAT json)
-				SELECT FROM gtf_iter_tasks(50, status => ''{pending}'', sort_by => %L)', sort) INTO plan;
+				SELECT FROM gtf_iter_tasks(50, status => ''{pending}'', sort_by => %L, after => %L)',
+				sort, after) INTO plan;
 		END LOOP;
 		RETURN (plan->0->'Plan'->>'Shared Hit Blocks')::int + (plan->0->'Plan'->>'Shared Read Blocks')::int;
 	END $$;
@@ -70,7 +71,7 @@ $early->query_safe(
 	q{SELECT gtf_submit('noop', task_name => 'early', delay => '1 day')});
 
 $node->safe_psql('postgres', 'CALL end_some(20000)');
-submit_named('second');
+my $second = submit_named('second');
 $node->safe_psql('postgres', 'CALL end_some(20000)');
 $node->safe_psql('postgres', 'VACUUM gtf.tasks, gtf.outcomes');
 is(waits('-created'), 'second first', 'newest first');
@@ -112,5 +113,15 @@ is(waits('-created'), 'second early failed first', 'after a restart');
 until_true($node, "SELECT reads('-created') < $few{'-created'} + 100",
 	'learned anew');
 is(waits('created'), 'first failed early second', 'the same');
+
+# What is ended by a transaction that is rolled back has not ended for others.
+# (Those below are learned first, to see that those above may be.)
+$node->restart;
+until_true($node, "SELECT reads('-created', '$second') < $few{'-created'} + 100",
+	'learned up to the second one');
+like($node->safe_psql(
+		'postgres', qq{BEGIN; SELECT gtf_cancel('$second'::uuid); SELECT waits('-created'); ROLLBACK}),
+	qr/^early failed first$/m, 'without one that this transaction has cancelled');
+is(waits('-created'), 'second early failed first', 'with it after a rollback');
 
 done_testing();
