@@ -46,13 +46,13 @@ typedef struct StoreWriter
 
 extern void gtf_writer_open(StoreWriter *writer, const char *table);
 
-/* Insert what is in values and isnull of the cleared slot; tid in the slot. */
 /*
  * The row will have no entry in this partial index, the caller knows: to
  * prepare its predicate for a single row costs more than the other entries.
  */
 extern void gtf_writer_leave_out(StoreWriter *writer, const char *index);
 
+/* Insert what is in values and isnull of the cleared slot; tid in the slot. */
 extern void gtf_writer_put(StoreWriter *writer);
 
 /* The same; true if there is a conflict, instead of waiting and raising. */

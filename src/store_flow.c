@@ -4,8 +4,8 @@
  *	  gtf.flow: limits, pauses and the size of the pool.
  *
  * Written by administrators, a row for each limit; two who set the same one
- * wait for each other at its unique key.  Every write sends a relcache invalidation of the table, for those who keep
- * what they have read.
+ * wait for each other at its unique key.  Every write sends a relcache
+ * invalidation of the table, for those who keep what they have read.
  *
  *-------------------------------------------------------------------------
  */

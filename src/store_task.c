@@ -5,8 +5,8 @@
  *	  nobody but gtf_adopt().
  *
  * No lock is needed to read or to run a task: its row says nothing that
- * changes.  The scan for tasks without an outcome is the dispatcher's way to find what was
- * submitted when it was not there, see src/README.md.
+ * changes.  The scan for tasks without an outcome is the dispatcher's way to
+ * find what was submitted when it was not there, see src/README.md.
  *
  *-------------------------------------------------------------------------
  */
