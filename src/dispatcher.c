@@ -102,7 +102,7 @@ static MemoryContext try_context;
 static uint64 sample_ticks = 0; /* 0 = no sample taken */
 static FullTransactionId sample_xid;
 static TimestampTz next_sample = 0;
-static bool active_since_sample = false;
+static bool active_since_sample = true; /* there was something before us */
 
 static BackgroundWorkerHandle *flusher_handle = NULL;
 static TimestampTz flusher_not_before = 0;

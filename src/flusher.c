@@ -28,6 +28,9 @@
 #include "signal.h"
 #include "worker.h"
 
+#define MANY_ENDS			16
+#define MANY_ENDS_REST_US	1000
+
 static int	my_db;
 
 static void
@@ -79,6 +82,13 @@ tick(void *arg)
 		gtf_signal_send();
 		if (gtf_worker_stopping())
 			break;
+
+		/*
+		 * When so many end during one flush, more of them share the next one
+		 * if it comes a bit later: processors have better things to do.
+		 */
+		if (n >= MANY_ENDS)
+			pg_usleep(MANY_ENDS_REST_US);
 	}
 	pfree(done);
 }
