@@ -86,7 +86,7 @@ gtf_may_connect(Oid role, bool *can_login, bool *is_superuser, int *sqlerrcode)
  * gtf._guard() RETURNS trigger
  *
  * A table of ours is changed with SQL: by ourselves, who are its owner then,
- * or by a restore or a superuser at work.
+ * or by a restore or a superuser at work, or his subscription.
  */
 Datum
 gtf_guard(PG_FUNCTION_ARGS)
