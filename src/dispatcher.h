@@ -124,8 +124,8 @@ extern void gtf_live_write(Dispatcher *d);
 extern void gtf_settle_lost(Dispatcher *d);
 
 /*
- * There is no free slot for an executor.  If this database has none, lost
- * attempts must not wait for one.
+ * There is no free slot for an executor.  If no executor of any database has
+ * one either, lost attempts must not wait for it.
  */
 extern void gtf_settle_no_room(Dispatcher *d);
 

@@ -299,13 +299,18 @@ tick(void *arg)
 			known->refused = false;
 		if (db < 0 || !gtf_db_info(db, &info) || !info.wanted ||
 			info.blocked || info.dispatcher_pid != 0)
+		{
+			known->starving_since = 0;
 			continue;
+		}
 		if (known->not_before > now)
 		{
 			*next = Min(*next, known->not_before);
 			continue;
 		}
 		start_dispatcher(known, db, now);
+		if (known->handle == NULL)
+			*next = Min(*next, known->not_before);
 	}
 }
 

@@ -17,6 +17,8 @@
  * starving one, says so in shared memory: whoever has most executors gives up
  * one after its task, and nobody else starts any until it has got one.  If
  * that takes long, flushers leave (dispatcher.c): executors can do without.
+ * If that does not help, whoever has any gives up one, and tasks that wait for
+ * others must not hold all that a database has.
  *
  * Nothing here waits for a child.  A process that did not come up is found
  * by its handle; what it said in its FATAL is in its slot.  One that has left
@@ -51,6 +53,7 @@
 #define TAKE_IDLE_MS		100 /* between two looks at others' idle ones */
 #define STARVING_MS			500 /* before other databases have to make room */
 #define STARVING_LEASE_MS	3000	/* ... for so long, if not told again */
+#define VERY_STARVING_MS	5000	/* before all of them have to */
 #define GIVE_MS				1000	/* between two executors that are given up */
 
 /* A process of ours, by slot. */
@@ -77,8 +80,10 @@ static int	max_executors;
 static int	total_before;		/* what follows, in the round before */
 static int	total;				/* executors, from their launch to their exit */
 static int	retiring;			/* of these */
+static int	going;				/* of these, with no task any more */
 static const OwnerQueue *hungriest; /* whom others have to make room for */
 static bool yielding;			/* another database comes first */
+static bool urgent;				/* ... and has waited for long */
 static bool shortage_now;
 
 void
@@ -581,7 +586,7 @@ count_executors(void)
 		owners[i]->executors = owners[i]->idle = owners[i]->launching = 0;
 	pfree(owners);
 	total_before = total;
-	total = retiring = 0;
+	total = retiring = going = 0;
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
 		GtfSlotInfo info;
@@ -594,6 +599,8 @@ count_executors(void)
 		if (info.retiring)
 		{
 			retiring++;
+			if (info.state == GTF_SLOT_IDLE)
+				going++;
 			continue;
 		}
 		queue = gtf_queue_owner(info.role);
@@ -630,58 +637,74 @@ note_hungry(const OwnerQueue *queue)
 		hungriest = queue;
 }
 
-/* Does another database come first, because it has no executor? */
-static bool
+/*
+ * Does another database come first, because it has no executor?  Since when;
+ * 0: no.
+ */
+static TimestampTz
 must_yield(const Dispatcher *d)
 {
 	int			who;
+	TimestampTz since = gtf_db_starving(d->now, &who);
 
-	return gtf_db_starving(d->now, &who) != 0 && who != my_db;
+	return who == my_db ? 0 : since;
 }
 
-/*
- * Another database has no executor: give up one of ours after its task, if no
- * database has more.  They all do so until it has one.
- */
-static void
-give_up_one(Dispatcher *d)
+/* Does any other database have more executors than we have? */
+static bool
+others_have_more(void)
 {
-	static TimestampTz not_before = 0;
 	GtfSlotInfo info;
-	Oid		   *databases;
+	Oid		   *databases = palloc(gtf_slot_count() * sizeof(Oid));
 	int			n = 0;
-	int			owners_count;
-	OwnerQueue **owners;
-	OwnerQueue *most = NULL;
+	bool		more = false;
 
-	gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, TAKE_IDLE_MS));
-	if (retiring > 0 || total < total_before)
-		not_before = TimestampTzPlusMilliseconds(d->now, GIVE_MS);
-	if (total == 0 || d->now < not_before)
-		return;
-
-	databases = palloc(gtf_slot_count() * sizeof(Oid));
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
 		if (gtf_slot_info(i, &info) && info.state != GTF_SLOT_LOST &&
 			!info.is_inline && info.database != MyDatabaseId)
 			databases[n++] = info.database;
 	}
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && !more; i++)
 	{
 		int			count = 0;
 
 		for (int j = 0; j < n; j++)
 			count += databases[j] == databases[i];
-		if (count > total)
-			n = -1;
+		more = count > total;
 	}
 	pfree(databases);
-	if (n < 0)
+	return more;
+}
+
+/*
+ * Another database has no executor: give up one of ours after its task, if no
+ * database has more, and of the owner who has most; of anybody if those are
+ * busy for long.  They all do so until it has one.
+ */
+static void
+give_up_one(Dispatcher *d)
+{
+	static TimestampTz not_before = 0;
+	int			n;
+	OwnerQueue **owners;
+	OwnerQueue *most = NULL;
+
+	gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, TAKE_IDLE_MS));
+	if (going > 0 || total < total_before)
+		not_before = TimestampTzPlusMilliseconds(d->now, GIVE_MS);
+	if (total == 0 || d->now < not_before)
+		return;
+	if (urgent)
+	{
+		mark_lanes(NULL, 1);
+		return;
+	}
+	if (others_have_more())
 		return;
 
-	owners = gtf_queue_owners(&owners_count);
-	for (int i = 0; i < owners_count; i++)
+	owners = gtf_queue_owners(&n);
+	for (int i = 0; i < n; i++)
 	{
 		if (owners[i]->lane >= 0 &&
 			(most == NULL || owners[i]->executors > most->executors))
@@ -728,7 +751,7 @@ start_executors(Dispatcher *d, OwnerQueue *queue, int wanted,
 			gtf_db_set_ceiling(my_db, 0);
 			gtf_db_set_starving(my_db, 0, 0);
 			total++;
-			if (must_yield(d))
+			if (must_yield(d) != 0)
 				break;
 			continue;
 		}
@@ -777,6 +800,8 @@ serve_owner(Dispatcher *d, OwnerQueue *queue)
 		shortage_now = true;
 		if (!yielding)
 			gtf_dispatcher_look_at(d, shortage_until);
+		else if (urgent)
+			gtf_db_set_ceiling(my_db, total - retiring);
 		return;
 	}
 	if (d->now < queue->start_not_before)
@@ -797,10 +822,14 @@ gtf_pool_adjust(Dispatcher *d)
 	int			n;
 	OwnerQueue **owners;
 	TimestampTz hungry_since;
+	TimestampTz starving;
 
 	max_executors = gtf_limits_max_executors();
 	hungriest = NULL;
-	yielding = must_yield(d);
+	starving = must_yield(d);
+	yielding = starving != 0;
+	urgent = yielding &&
+		TimestampDifferenceExceeds(starving, d->now, VERY_STARVING_MS);
 	shortage_now = false;
 	watch_launches(d);
 	count_executors();

@@ -255,19 +255,23 @@ gtf_settle_no_room(Dispatcher *d)
 {
 	GtfSlotInfo info;
 
+	/* whose it is does not matter: it makes room when it can (pool.c) */
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
-		if (gtf_slot_info(i, &info) && info.database == MyDatabaseId &&
-			info.state != GTF_SLOT_LOST && !info.is_inline)
+		if (gtf_slot_info(i, &info) && info.state != GTF_SLOT_LOST &&
+			!info.is_inline)
 			return;
 	}
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
 		if (gtf_slot_info(i, &info) && info.database == MyDatabaseId &&
+			info.state == GTF_SLOT_LOST &&
 			info.kept_state == GTF_KEPT_WAITING && info.num_kept > 0)
+		{
 			no_cleanup(&info.ref, "no slot is free for an executor");
+			gtf_dispatcher_look_at(d, d->now);
+		}
 	}
-	gtf_dispatcher_look_at(d, d->now);
 }
 
 /* What a lost slot held is in the next place before the slot is free. */
