@@ -312,6 +312,28 @@ gtf_finish_again(const GtfTaskRef *next, XLogRecPtr lsn)
 	gtf_submitted_push(MyDatabaseId, &ref, 1);
 }
 
+/*
+ * While there is no flusher: what it has left, and requests to stop, which are
+ * heard of before the ends that follow them.
+ */
+static void
+tell_what_is_left(void)
+{
+	int			db = gtf_db_find(MyDatabaseId);
+	GtfDatabaseInfo info;
+	GtfDone		done;
+
+	if (!gtf_db_info(db, &info) || info.flusher_pid != 0)
+		return;
+	while (gtf_done_pop(db, &done, 1) > 0)
+	{
+		gtf_make_durable(done.lsn);
+		if (done.status != (int32) GTF_ABORTING)
+			gtf_waiters_wake(&done.id);
+		gtf_signal_now(&done);
+	}
+}
+
 void
 gtf_finish_tell(const GtfOutcome *outcome, XLogRecPtr lsn)
 {
@@ -323,6 +345,7 @@ gtf_finish_tell(const GtfOutcome *outcome, XLogRecPtr lsn)
 	done.attempt = outcome->attempt;
 	if (!gtf_done_push(MyDatabaseId, &done))
 	{
+		tell_what_is_left();
 		gtf_make_durable(lsn);
 		gtf_waiters_wake(&outcome->task_id);
 		gtf_signal_now(&done);

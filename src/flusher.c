@@ -11,7 +11,7 @@
  * crash could take back.
  *
  * If it dies, the ring stays; the next one goes on.  While there is none,
- * executors flush and tell by themselves.
+ * executors flush and tell by themselves, and of what is in the ring before.
  *
  *-------------------------------------------------------------------------
  */
