@@ -214,8 +214,10 @@ sub until_true
 	# more often than poll_query_until
 	while (1)
 	{
+		# dies if psql has left before it got the query: the server was down
 		($rc, $stdout, $stderr) =
-		  $node->psql($params{db} // 'postgres', $query);
+		  eval { $node->psql($params{db} // 'postgres', $query) };
+		($rc, $stdout, $stderr) = (-1, '', $@) unless defined $rc;
 		return if $rc == 0 && $stdout eq 't';
 		die "never became true: $query\nlast answer: $stdout $stderr"
 		  if time > $deadline;

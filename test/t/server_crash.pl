@@ -7,7 +7,6 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use GtfTest;
 use PostgreSQL::Test::Utils;
-use Time::HiRes ();
 use Test::More;
 
 my $node = gtf_node('main', conf => 'gtf.max_executors = 3');
@@ -144,14 +143,8 @@ sub crashes
 		"SELECT gtf_submit('note', delay => '1 s'), gtf_submit('$type', delay => '0.5 s')");
 
 	# clients lose their connections, too
-	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		my ($rc, $out) = $node->psql('postgres',
-			"SELECT gtf_status('$id') = 'failure' AND gtf_status('$other') = 'success'");
-
-		last if $rc == 0 && $out eq 't';
-		Time::HiRes::usleep(100_000);
-	}
+	until_true($node,
+		"SELECT gtf_status('$id') = 'failure' AND gtf_status('$other') = 'success'");
 	like(outcome($node, $id), qr/^failure\|\d\|executor lost\|executor_lost$/,
 		"$type: given up");
 	like($node->safe_psql('postgres', "SELECT stack_trace FROM gtf_get_task('$id')"),
