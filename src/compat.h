@@ -23,6 +23,9 @@
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
+#if PG_VERSION_NUM >= 180000
+#include "utils/injection_point.h"
+#endif
 
 #if PG_VERSION_NUM < 150000
 #error "gtf needs PostgreSQL 15 or later"
@@ -244,6 +247,13 @@ gtf_connect_as_role(Oid database, Oid role, bool can_login, bool is_superuser)
 #define gtf_drop_temporary_slots() ReplicationSlotCleanup(false)
 #else
 #define gtf_drop_temporary_slots() ReplicationSlotCleanup()
+#endif
+
+/* Where a test can stop a process; nothing unless the server is built for it. */
+#if PG_VERSION_NUM >= 180000
+#define GTF_INJECTION_POINT(name) INJECTION_POINT(name, NULL)
+#else
+#define GTF_INJECTION_POINT(name) ((void) 0)
 #endif
 
 #endif							/* GTF_COMPAT_H */

@@ -245,6 +245,18 @@ report_running(const GtfAttempt *run)
 	pgstat_report_activity(STATE_RUNNING, activity);
 }
 
+/* The end is committed: tell of it. */
+static void
+tell(const GtfOutcome *outcome, XLogRecPtr lsn)
+{
+	GTF_INJECTION_POINT("gtf-attempt-ended");
+	/* what has succeeded is not run again */
+	if (outcome->status != GTF_SUCCESS)
+		gtf_slot_let_go();
+	gtf_finish_tell(outcome, lsn);
+	gtf_slot_told();
+}
+
 /* Commit the outcome, and tell of it. */
 static void
 commit_outcome(const GtfOutcome *outcome)
@@ -253,7 +265,7 @@ commit_outcome(const GtfOutcome *outcome)
 
 	MemoryContextSwitchTo(task_context);
 	gtf_stats_ended(outcome);
-	gtf_finish_tell(outcome, lsn);
+	tell(outcome, lsn);
 }
 
 /* True if there was something to run. */
@@ -349,7 +361,7 @@ write_failure(GtfAttempt *run, ErrorData *edata)
 	{
 		gtf_stats_ended(&outcome);
 		if (run->next.attempt == 0)
-			gtf_finish_tell(&outcome, lsn);
+			tell(&outcome, lsn);
 		else
 			run->next_lsn = lsn;
 	}

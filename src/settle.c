@@ -88,12 +88,15 @@ settle_broken(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 
 /*
  * An attempt whose outcome was there already, or whose task is gone: what is
- * left of it in gtf.live, and the attempt after it, see settle_attempt.
+ * left of it in gtf.live, and the attempt after it, see settle_attempt.  True
+ * if the task has ended with it; then *status is how.
  */
-static void
-take_over(const GtfTaskRef *ref, GtfTaskRef *next, XLogRecPtr *ended_lsn)
+static bool
+take_over(const GtfTaskRef *ref, GtfTaskRef *next, GtfStatus *status,
+		  XLogRecPtr *ended_lsn)
 {
 	GtfLive		live;
+	GtfOutcome *last;
 
 	/* it had committed; its row of gtf.live went with that commit */
 	if (gtf_store_live_get(&ref->id, &live))
@@ -109,7 +112,12 @@ take_over(const GtfTaskRef *ref, GtfTaskRef *next, XLogRecPtr *ended_lsn)
 			next->flags |= GTF_REF_HAS_LIVE;
 		}
 	}
-	(void) gtf_store_outcome_head(&ref->id, ended_lsn);
+	last = gtf_store_outcome_head(&ref->id, ended_lsn);
+	if (last == NULL || last->attempt != ref->attempt ||
+		!gtf_status_is_final(last->status))
+		return false;
+	*status = last->status;
+	return true;
 }
 
 /*
@@ -128,6 +136,7 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 	XLogRecPtr	lsn;
 	XLogRecPtr	ended_lsn = InvalidXLogRecPtr;
 	bool		written = false;
+	bool		ended = false;
 	const char *trouble;
 	int			sqlerrcode;
 
@@ -164,7 +173,7 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 								  ref, cause, next);
 	}
 	if (!written)
-		take_over(ref, next, &ended_lsn);
+		ended = take_over(ref, next, &outcome.status, &ended_lsn);
 	lsn = gtf_tx_commit(false);
 
 	gtf_count(MyDatabaseId, GTF_COUNT_LOST, 1);
@@ -179,10 +188,11 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 		else
 			gtf_finish_tell(&outcome, lsn);
 	}
-	else if (task && next->attempt == 0)
+	else if (ended)
 	{
 		/* the executor may have died between its commit and telling so */
-		gtf_finish_tell(&outcome, ended_lsn);
+		if (slot == NULL || !slot->told)
+			gtf_finish_tell(&outcome, ended_lsn);
 	}
 	else
 		next->lsn = ended_lsn;
@@ -532,7 +542,19 @@ gtf_settle_requests(Dispatcher *d)
 		look_again = 0;
 }
 
-/* One row of gtf.live that no slot stands for. */
+/*
+ * Is this attempt in a slot?  A slot whose attempt has ended can hold the task
+ * a little longer, when gtf_retry() has announced the next one already.
+ */
+static bool
+in_slot(const pg_uuid_t *id, int32 attempt)
+{
+	GtfSlotInfo slot;
+
+	return gtf_slot_find(id, &slot) && slot.ref.attempt >= attempt;
+}
+
+/* A row of gtf.live, unless a slot stands for it. */
 static void
 live_step(void *arg)
 {
@@ -547,8 +569,7 @@ live_step(void *arg)
 	ref.id = *step->id;
 	gtf_tx_begin();
 	/* the row first: who writes it has a slot before, and ends after */
-	if (!gtf_store_live_get(&ref.id, &live) ||
-		gtf_slot_find(&ref.id, &step->slot))
+	if (!gtf_store_live_get(&ref.id, &live) || in_slot(&ref.id, live.attempt))
 	{
 		(void) gtf_tx_commit(false);
 		return;
@@ -636,11 +657,9 @@ gtf_settle_live(Dispatcher *d)
 	step.d = d;
 	for (int i = 0; i < n; i++)
 	{
-		GtfSlotInfo info;
-
 		CHECK_FOR_INTERRUPTS();
-		/* waiting in memory, or with an executor */
-		if (gtf_queue_known(&ids[i]) || gtf_slot_find(&ids[i], &info))
+		/* waiting in memory */
+		if (gtf_queue_known(&ids[i]))
 			continue;
 		step.id = &ids[i];
 		if (!gtf_dispatcher_try(d, GTF_TROUBLE_SETTLE, &ids[i], live_step, &step))
@@ -678,8 +697,6 @@ end_together(const GtfTaskRef *refs, int n, int sqlerrcode,
 	gtf_tx_begin();
 	for (int i = 0; i < n; i++)
 	{
-		GtfSlotInfo slot;
-
 		found[i] = GTF_PROBE_EXISTS;
 		if (refs[i].flags & GTF_REF_CLEANUP)
 		{
@@ -687,7 +704,7 @@ end_together(const GtfTaskRef *refs, int n, int sqlerrcode,
 			continue;
 		}
 		/* a scan has met it on its way, and it has started since */
-		if (gtf_slot_find(&refs[i].id, &slot))
+		if (in_slot(&refs[i].id, refs[i].attempt))
 			continue;
 		if (!unread && gtf_store_task_head(&refs[i].id) == NULL)
 			continue;

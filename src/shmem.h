@@ -208,6 +208,7 @@ typedef struct GtfSlotInfo
 	bool		body_running;	/* else still being fetched: shown as pending */
 	bool		body_ended;		/* handlers run: too late to abort it */
 	bool		in_handler;		/* abort handlers run at a safe point */
+	bool		told;			/* of the end of the task */
 	bool		live_written;	/* the start is in gtf.live */
 	bool		abortable;
 	GtfAbortCause abort_cause;
@@ -580,6 +581,15 @@ extern void gtf_slot_body_ends(GtfAbortCause *cause);
  * may be a row of gtf.live to delete.
  */
 extern bool gtf_slot_finishing(GtfAbortCause *cause);
+
+/*
+ * The attempt has ended, and so has the task for now: gtf_retry() may start it
+ * again in another slot while this one is not idle yet.  Before anybody is told.
+ */
+extern void gtf_slot_let_go(void);
+
+/* Who settles the slot, if its process is lost now, need not tell of the end. */
+extern void gtf_slot_told(void);
 extern void gtf_slot_idle(bool processed, bool failed);
 
 /*

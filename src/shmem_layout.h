@@ -137,10 +137,14 @@ typedef struct Slot
 	uint64		failed;
 	uint64		serial;
 	GtfTaskRef	ref;
+	bool		has_later;
+	GtfTaskRef	later;			/* an attempt after that of ref, see
+								 * gtf_slot_take */
 	TimestampTz started_at;
 	bool		body_running;
 	bool		body_ended;
 	bool		in_handler;		/* an abort handler, while the body runs */
+	bool		told;			/* of the end; written without the lock */
 	bool		live_written;
 	bool		live_writing;	/* the dispatcher is at it */
 	bool		abortable;

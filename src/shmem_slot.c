@@ -5,8 +5,13 @@
  *
  * A task is taken under the lane's lock, which at the same time publishes it
  * in the slot.  Since a task always goes through the lane of its owner, the
- * look at the other slots in gtf_slot_take is exact: no task is ever in two
+ * look at the other slots in gtf_slot_take is exact: no task ever runs in two
  * slots, even if its reference was handed out twice.
+ *
+ * An attempt can end, and gtf_retry() announce another one, before the slot of
+ * the first has let the task go, or while the body of one that somebody else
+ * has ended goes on.  Who takes the later one meanwhile leaves it in that slot,
+ * and whoever empties that gives it back to the dispatcher.
  *
  * Fields are under the slot's lock unless shmem_layout.h says otherwise.  When
  * the process of a slot dies, its exit callback leaves the slot LOST if it had
@@ -47,6 +52,7 @@ claim(Slot *slot, int db, Oid role, int lane)
 	slot->waiting = false;
 	slot->processed = 0;
 	slot->failed = 0;
+	slot->has_later = false;
 }
 
 /* Nobody has the slot any more; it is locked. */
@@ -56,6 +62,40 @@ vacate(int i)
 	gtf_segment->slots[i].state = GTF_SLOT_FREE;
 	gtf_segment->slots[i].database_oid = InvalidOid;
 	gtf_segment->running[i] = no_task;
+}
+
+/* The slot, locked, lets its task go.  True: to be given back is *later. */
+static bool
+take_later(Slot *slot, GtfTaskRef *later)
+{
+	bool		has_later = slot->has_later;
+
+	if (has_later)
+		*later = slot->later;
+	slot->has_later = false;
+	return has_later;
+}
+
+/*
+ * Has slot i, which was seen with this task, it still?  A later attempt of it
+ * is left there.
+ */
+static bool
+leave_to(int i, const GtfTaskRef *ref)
+{
+	Slot	   *slot = &gtf_segment->slots[i];
+	bool		has_task;
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	has_task = gtf_id_equal(&gtf_segment->running[i], &ref->id);
+	if (has_task && ref->attempt > slot->ref.attempt)
+	{
+		slot->later = *ref;
+		slot->later.flags |= GTF_REF_RETURNED;
+		slot->has_later = true;
+	}
+	LWLockRelease(slot->lock);
+	return has_task;
 }
 
 /* ---- slots, as the dispatcher sees them ---- */
@@ -144,6 +184,7 @@ gtf_slot_info(int i, GtfSlotInfo *info)
 	info->body_running = slot->body_running;
 	info->body_ended = slot->body_ended;
 	info->in_handler = slot->in_handler;
+	info->told = slot->told;
 	info->live_written = slot->live_written;
 	info->abortable = slot->abortable;
 	info->abort_cause = slot->abort_cause;
@@ -227,6 +268,8 @@ void
 gtf_slot_free_lost(int i, uint32 generation)
 {
 	Slot	   *slot = &gtf_segment->slots[i];
+	GtfTaskRef	later;
+	bool		has_later = false;
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	if (slot->generation == generation && slot->state == GTF_SLOT_LOST)
@@ -234,8 +277,11 @@ gtf_slot_free_lost(int i, uint32 generation)
 		gtf_payload_drop(slot);
 		gtf_kept_drop(slot);
 		vacate(i);
+		has_later = take_later(slot, &later);
 	}
 	LWLockRelease(slot->lock);
+	if (has_later)
+		gtf_submitted_push(MyDatabaseId, &later, 1);
 }
 
 bool
@@ -378,6 +424,7 @@ begin_task(int i, const GtfTaskRef *ref)
 	slot->body_running = false;
 	slot->body_ended = false;
 	slot->in_handler = false;
+	slot->told = false;
 	slot->live_written = false;
 	slot->live_writing = false;
 	slot->abortable = false;
@@ -423,7 +470,8 @@ gtf_slot_take(GtfTaskRef *ref)
 		{
 			/* a copy of this database may run the same id */
 			if (gtf_id_equal(&gtf_segment->running[i], &ref->id) &&
-				gtf_segment->slots[i].database == slot->database)
+				gtf_segment->slots[i].database == slot->database &&
+				leave_to(i, ref))
 			{
 				elsewhere = true;
 				break;
@@ -494,6 +542,8 @@ gtf_slot_leave_inline(int i, bool lost)
 	Slot	   *slot = &gtf_segment->slots[i];
 	bool		left = !lost || slot->in_block;
 	int			db = slot->database;
+	GtfTaskRef	later;
+	bool		has_later = false;
 
 	if (left)
 	{
@@ -505,10 +555,15 @@ gtf_slot_leave_inline(int i, bool lost)
 	slot->proc = NULL;
 	slot->body_running &= !left;
 	if (left)
+	{
 		vacate(i);
+		has_later = take_later(slot, &later);
+	}
 	else
 		slot->state = GTF_SLOT_LOST;
 	LWLockRelease(slot->lock);
+	if (has_later)
+		gtf_submitted_push(MyDatabaseId, &later, 1);
 	if (!left)
 		gtf_dispatcher_wake(db);
 }
@@ -587,14 +642,38 @@ gtf_slot_finishing(GtfAbortCause *cause)
 }
 
 void
+gtf_slot_let_go(void)
+{
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+	GtfTaskRef	later;
+	bool		has_later;
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	gtf_segment->running[gtf_my_slot] = no_task;
+	has_later = take_later(slot, &later);
+	LWLockRelease(slot->lock);
+	if (has_later)
+		gtf_submitted_push(MyDatabaseId, &later, 1);
+}
+
+void
+gtf_slot_told(void)
+{
+	gtf_segment->slots[gtf_my_slot].told = true;
+}
+
+void
 gtf_slot_idle(bool processed, bool failed)
 {
 	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+	GtfTaskRef	later;
+	bool		has_later;
 
 	gtf_kept_drop(slot);
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	slot->state = GTF_SLOT_IDLE;
 	gtf_segment->running[gtf_my_slot] = no_task;
+	has_later = take_later(slot, &later);
 	slot->body_running = false;
 	if (processed)
 		slot->processed++;
@@ -602,6 +681,8 @@ gtf_slot_idle(bool processed, bool failed)
 		slot->failed++;
 	LWLockRelease(slot->lock);
 	gtf_payload_drop(slot);
+	if (has_later)
+		gtf_submitted_push(MyDatabaseId, &later, 1);
 	/* there is room for another one */
 	if (slot->ref.flags & GTF_REF_LIMITED)
 		gtf_dispatcher_wake(slot->database);

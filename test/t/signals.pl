@@ -269,6 +269,26 @@ is_heard($id, 'complete:aborted', 'the longest prefix');
 like($seen, qr/"x{27}$id" with payload "abort"/, 'makes the longest channel');
 set('gtf.abort_channel_prefix', 'gtf:abort:');
 
+# an executor that is lost when all has been told, while it cleans up: a locked
+# temporary table keeps it
+sql(q{CREATE PROCEDURE lingers() LANGUAGE plpgsql AS $$BEGIN
+		CREATE TEMPORARY TABLE lingering ();
+		COMMIT;
+		PERFORM pg_advisory_xact_lock_shared(9);
+	END$$},
+	q{SELECT gtf_register_task('lingers', 'lingers()')});
+$gate->query_safe('SELECT pg_advisory_lock(9)');
+$id = submit_and_listen(q{'lingers'});
+my $lingering = holder($node, 9);
+$gate->query_safe(q{BEGIN; DO $$BEGIN EXECUTE format('LOCK TABLE %s IN ACCESS SHARE MODE',
+	(SELECT oid::regclass FROM pg_class WHERE relname = 'lingering')); END$$; SELECT pg_advisory_unlock(9)});
+is_heard($id, 'complete:success', 'an end is told');
+until_true($node, "SELECT count(*) = 1 FROM pg_locks WHERE pid = $lingering AND NOT granted");
+terminate($node, $lingering);
+$gate->query_safe('ROLLBACK');
+until_true($node, "SELECT count(*) = 0 FROM gtf.workers WHERE pid = $lingering OR state = 'lost'");
+nothing_more($id, 'complete:success', 'and not another one when its executor is lost after it');
+
 set('gtf.signals', 'off');
 ended($node, submit($node, q{'note'})) for 1 .. 2;
 $id = submit_and_listen(q{'note'});
