@@ -11,6 +11,12 @@ FROM gtf.task_info WHERE task_type = 'exp';
 -- in time
 CALL gtf_wait(gtf_submit('exp', expires_at => clock_timestamp() + interval '1 h'));
 
+-- never
+CALL gtf_wait(gtf_submit('exp', expires_at => 'infinity'));
+SELECT gtf_submit('exp', delay => '1 h', expires_at => 'infinity') AS id \gset
+SELECT expires_at FROM gtf.task_info WHERE id = :'id';
+SELECT gtf_cancel(:'id');
+
 -- too late to submit
 SELECT gtf_submit('exp', expires_at => clock_timestamp() - interval '1 s');
 

@@ -157,6 +157,14 @@ gtf_interrupt_coming(void)
 	return gtf_slot_interrupt_requested() && !interrupt_raised();
 }
 
+void
+gtf_attempt_spare_handlers(void)
+{
+	/* one that came just before comes again, when they have run */
+	if (gtf_slot_handlers_begin() && !levels[top].cancelled)
+		QueryCancelPending = false;
+}
+
 GtfAbortCause
 gtf_abort_requested(void)
 {

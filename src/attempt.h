@@ -60,6 +60,12 @@ extern bool gtf_abort_noticed;
 /* Will a statement of the body be interrupted, any moment? */
 extern bool gtf_interrupt_coming(void);
 
+/*
+ * Abort handlers are about to run while the body goes on: what interrupts the
+ * body because of its hard timeout waits until gtf_slot_handlers_end().
+ */
+extern void gtf_attempt_spare_handlers(void);
+
 /* Is the running task asked to stop?  Not only by way of its slot. */
 extern GtfAbortCause gtf_abort_requested(void);
 

@@ -38,6 +38,7 @@
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/procarray.h"
@@ -458,9 +459,14 @@ keep_flusher(void)
 	{
 		GtfDatabaseInfo info;
 
-		if (!gtf_db_info(me.db, &info) || info.flusher_pid != 0 ||
-			GetBackgroundWorkerPid(flusher_handle, &pid) != BGWH_STOPPED)
+		if (!gtf_db_info(me.db, &info) || info.flusher_pid != 0)
 			return;
+		if (GetBackgroundWorkerPid(flusher_handle, &pid) != BGWH_STOPPED)
+		{
+			/* the postmaster tells only our latch */
+			gtf_dispatcher_look_at(&me, TimestampTzPlusMilliseconds(me.now, 500));
+			return;
+		}
 		pfree(flusher_handle);
 		flusher_handle = NULL;
 		flusher_not_before = TimestampTzPlusMilliseconds(me.now, 500);
@@ -782,7 +788,8 @@ gtf_dispatcher_main(Datum arg)
 	while (!home && !gtf_worker_stopping() && !gtf_db_is_blocked(me.db))
 	{
 		/* gtf_adopt() wakes the dispatcher; start anew to read everything */
-		(void) gtf_worker_wait(-1);
+		(void) gtf_worker_wait(gtf_dispatcher_woken(me.db) ? 0 : -1);
+		gtf_dispatcher_looks(me.db);
 		if (!gtf_worker_stopping() && check_home())
 			break;
 	}
@@ -796,6 +803,7 @@ gtf_dispatcher_main(Datum arg)
 	{
 		long		timeout = -1;
 
+		gtf_dispatcher_looks(me.db);
 		if (gtf_worker_guarded(round_of_work, NULL, scratch))
 			backoff_ms = 0;
 		else
@@ -815,6 +823,9 @@ gtf_dispatcher_main(Datum arg)
 			pg_usleep(REST_US);
 		if (me.next != 0)
 			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), me.next);
+		/* transactions of this round may have slept with our latch */
+		if (gtf_dispatcher_woken(me.db) || ConfigReloadPending)
+			timeout = 0;
 		(void) gtf_worker_wait(timeout);
 	}
 	exit_reason = GTF_EXIT_RESTART;

@@ -64,8 +64,11 @@ static List *forgotten = NIL;
 static void
 authid_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
+	int			db = gtf_db_find(MyDatabaseId);
+
 	changed = true;
-	SetLatch(MyLatch);
+	if (db >= 0)
+		gtf_dispatcher_wake(db);
 }
 
 void

@@ -217,7 +217,16 @@ prepare(GtfAttempt *run)
 	switch (gtf_store_outcome_probe(&run->ref.id, run->ref.attempt, &xid))
 	{
 		case GTF_PROBE_EXISTS:
-			return false;
+			{
+				GtfLive		live;
+
+				/* whoever has waited for us may have kept the next one out */
+				if (gtf_store_live_get(&run->ref.id, &live) &&
+					live.state == GTF_LIVE_WAITING &&
+					live.attempt > run->ref.attempt)
+					gtf_finish_follow(&run->ref, run->task, &live, &run->next);
+				return false;
+			}
 		case GTF_PROBE_IN_PROGRESS:
 			{
 				/* somebody is ending it: look again when that is decided */

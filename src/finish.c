@@ -303,6 +303,18 @@ gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 }
 
 void
+gtf_finish_follow(const GtfTaskRef *ref, const GtfTask *task,
+				  const GtfLive *live, GtfTaskRef *next)
+{
+	*next = *ref;
+	next->attempt = live->attempt;
+	next->due = live->since;
+	/* gtf_retry() after the expiry overrides it */
+	next->expires_at = live->since < task->expires_at ? task->expires_at : 0;
+	next->flags |= GTF_REF_HAS_LIVE;
+}
+
+void
 gtf_finish_again(const GtfTaskRef *next, XLogRecPtr lsn)
 {
 	GtfTaskRef	ref = *next;

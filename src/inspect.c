@@ -654,7 +654,7 @@ gtf_running(PG_FUNCTION_ARGS)
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
 		if (gtf_slot_info(i, &slot) && slot.database == MyDatabaseId &&
-			gtf_slot_has_task(&slot) && slot.body_running)
+			gtf_slot_has_task(&slot) && slot.body_running && !slot.let_go)
 		{
 			add(&row, true, UUIDPGetDatum(&slot.ref.id));
 			put(rsinfo, &row);

@@ -89,10 +89,13 @@ static GtfKeyState
 state_of(const pg_uuid_t *id, TransactionId *xid)
 {
 	GtfKeyState state = gtf_store_key_holder(id, xid);
+	TransactionId outcome_xid;
 	GtfSlotInfo slot;
 
+	/* not if that attempt has ended, and gtf_retry() has taken the key back */
 	if (state == GTF_KEY_HELD && gtf_slot_find(id, &slot) &&
-		slot.abort_cause != GTF_CAUSE_NONE)
+		slot.abort_cause != GTF_CAUSE_NONE &&
+		gtf_store_outcome_probe(id, slot.ref.attempt, &outcome_xid) != GTF_PROBE_EXISTS)
 		state = GTF_KEY_RELEASED;
 	return state;
 }

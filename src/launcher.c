@@ -39,6 +39,7 @@
 #define MAX_BACKOFF_MS		30000
 #define SHORTAGE_RETRY_MS	200
 #define STARVING_LEASE_MS	3000
+#define PROBE_MS			5000	/* then others need not wait for this one */
 
 /* What the launcher remembers of a database. */
 typedef struct Known
@@ -48,6 +49,7 @@ typedef struct Known
 	bool		listed;			/* was there in the last list */
 	bool		probed;			/* it is known what a dispatcher does there */
 	BackgroundWorkerHandle *handle; /* started and not yet reaped */
+	TimestampTz started_at;		/* if there is one */
 	bool		refused;		/* was told of: gtf.max_databases is reached */
 	int			backoff_ms;
 	TimestampTz not_before;
@@ -164,6 +166,7 @@ start_dispatcher(Known *known, int db, TimestampTz now)
 {
 	MemoryContext old = MemoryContextSwitchTo(launcher_context);
 
+	known->started_at = now;
 	if (!gtf_worker_start(GTF_WORKER_DISPATCHER, known->database,
 						  ObjectIdGetDatum(known->database), NULL, 0,
 						  &known->handle))
@@ -207,9 +210,12 @@ look_for_room(void)
 	}
 }
 
-/* See what became of the dispatchers.  True: one is looking where it is. */
+/*
+ * See what became of the dispatchers.  True: one is looking where it is; by
+ * *next it has found out, or is held up.
+ */
 static bool
-watch_dispatchers(TimestampTz now)
+watch_dispatchers(TimestampTz now, TimestampTz *next)
 {
 	bool		probing = false;
 	ListCell   *lc;
@@ -230,8 +236,13 @@ watch_dispatchers(TimestampTz now)
 			known->probed = true;
 			known->backoff_ms = 0;
 		}
-		else if (!known->probed)
+		else if (!known->probed &&
+				 !TimestampDifferenceExceeds(known->started_at, now, PROBE_MS))
+		{
 			probing = true;
+			*next = Min(*next, TimestampTzPlusMilliseconds(known->started_at,
+														   PROBE_MS));
+		}
 	}
 	return probing;
 }
@@ -279,7 +290,7 @@ tick(void *arg)
 			(void) find_known(info.database);
 	}
 
-	probing = watch_dispatchers(now);
+	probing = watch_dispatchers(now, next);
 	foreach(lc, databases)
 	{
 		Known	   *known = lfirst(lc);
@@ -311,6 +322,8 @@ tick(void *arg)
 		start_dispatcher(known, db, now);
 		if (known->handle == NULL)
 			*next = Min(*next, known->not_before);
+		else if (!known->probed)
+			*next = Min(*next, TimestampTzPlusMilliseconds(now, PROBE_MS));
 	}
 }
 

@@ -90,6 +90,7 @@ static bool any[128];			/* by kind: is there one? */
 static bool stale = true;
 static bool unapplied = false;	/* what was to be read then */
 static int	max_executors = 0;	/* 0 = gtf.max_executors */
+static int	min_executors = 0;
 
 /* of the round */
 static Dispatcher *round_of;
@@ -138,6 +139,12 @@ int
 gtf_limits_max_executors(void)
 {
 	return max_executors > 0 ? max_executors : gtf_max_executors;
+}
+
+int
+gtf_limits_min_executors(void)
+{
+	return min_executors;
 }
 
 /* ---- reading gtf.flow ---- */
@@ -217,13 +224,12 @@ apply(List *rows)
 	ListCell   *lc;
 	HASH_SEQ_STATUS status;
 	Limit	   *limit;
-	int			min_executors = 0;
 	static bool changed = false;	/* until it has been acted upon */
 
 	hash_seq_init(&status, limits);
 	while ((limit = hash_seq_search(&status)) != NULL)
 		limit->listed = false;
-	max_executors = 0;
+	min_executors = max_executors = 0;
 	gtf_tx_begin();
 	foreach(lc, rows)
 	{
@@ -239,7 +245,6 @@ apply(List *rows)
 	}
 	(void) gtf_tx_commit(false);
 	MemoryContextSwitchTo(round_context);
-	gtf_db_set_pool(my_db, min_executors, max_executors);
 
 	memset(any, 0, sizeof(any));
 	hash_seq_init(&status, limits);
@@ -453,7 +458,8 @@ count_all(Dispatcher *d)
 		/* taken from the lane meanwhile: it counts once */
 		for (int r = 0; r < num_lane_refs; r++)
 		{
-			if (gtf_id_equal(&lane_refs[r].id, &slot.ref.id))
+			if (gtf_id_equal(&lane_refs[r].id, &slot.ref.id) &&
+				lane_refs[r].attempt == slot.ref.attempt)
 				lane_refs[r] = lane_refs[--num_lane_refs];
 		}
 	}

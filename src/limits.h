@@ -52,7 +52,8 @@ extern void gtf_limits_end(Dispatcher *d);
 extern void gtf_limits_handed(const GtfTaskRef *ref);
 extern void gtf_limits_returned(const GtfTaskRef *ref);
 
-/* How many executors this database may have. */
+/* How many executors this database may have, and how many stay idle. */
 extern int	gtf_limits_max_executors(void);
+extern int	gtf_limits_min_executors(void);
 
 #endif							/* GTF_LIMITS_H */

@@ -44,6 +44,9 @@ typedef struct Written
 	TimestampTz at;				/* when, or when the attempt started */
 } Written;
 
+/* A row may have been written after the end of its attempt. */
+static bool left_behind = false;
+
 static void
 earliest(TimestampTz *next, TimestampTz at)
 {
@@ -88,7 +91,8 @@ write_row(GtfSlotInfo *info, Written *written, bool report)
 	}
 	PG_FINALLY();
 	{
-		gtf_slot_live_end(info->index);
+		if (!gtf_slot_live_end(info->index))
+			left_behind = true;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -224,6 +228,13 @@ gtf_live_write(Dispatcher *d)
 	{
 		seen_starts = starts;
 		earliest(&look.next, TimestampTzPlusMilliseconds(d->now, LONG_RUNNING_MS));
+	}
+	if (left_behind)
+	{
+		left_behind = false;
+		/* when its slot is idle */
+		d->live_again = TimestampTzPlusMilliseconds(d->now, 1000);
+		gtf_dispatcher_look_at(d, d->live_again);
 	}
 	if (look.next != 0)
 	{

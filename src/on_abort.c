@@ -435,11 +435,11 @@ gtf_handlers_run_abort(void)
 	Handler    *handler;
 
 	/* a hard timeout that has interrupted the body lets them do their work */
-	gtf_slot_set_in_handler(true);
+	gtf_attempt_spare_handlers();
 	/* those that a handler registers run, too */
 	while ((handler = next(true, false)) != NULL)
 		run_one(handler, false);
-	gtf_slot_set_in_handler(false);
+	gtf_slot_handlers_end();
 }
 
 void

@@ -54,6 +54,7 @@
 #define STARVING_MS			500 /* before other databases have to make room */
 #define STARVING_LEASE_MS	3000	/* ... for so long, if not told again */
 #define VERY_STARVING_MS	5000	/* before all of them have to */
+#define WATCH_MS			1000	/* for the start or the end of a process */
 #define GIVE_MS				1000	/* between two executors that are given up */
 
 /* A process of ours, by slot. */
@@ -373,6 +374,8 @@ watch_launches(Dispatcher *d)
 			pfree(lfirst(lc));
 			leaving = foreach_delete_current(leaving, lc);
 		}
+		else
+			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, WATCH_MS));
 	}
 	for (int i = 0; i < gtf_slot_count(); i++)
 	{
@@ -384,9 +387,16 @@ watch_launches(Dispatcher *d)
 		{
 			/* started by a dispatcher that is gone, and never came up */
 			if (alive && info.database == MyDatabaseId &&
-				info.state == GTF_SLOT_LAUNCHING && info.pid == 0 &&
-				TimestampDifferenceExceeds(info.launched_at, d->now, UNATTACHED_MS))
-				(void) gtf_slot_release_unattached(i, info.generation);
+				info.state == GTF_SLOT_LAUNCHING && info.pid == 0)
+			{
+				/* it came, and has gone again; or it may still come */
+				if (info.process_start != 0 ||
+					TimestampDifferenceExceeds(info.launched_at, d->now, UNATTACHED_MS))
+					(void) gtf_slot_release_unattached(i, info.generation);
+				else
+					gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(info.launched_at,
+																		  UNATTACHED_MS + 1));
+			}
 			continue;
 		}
 		if (!l->ready &&
@@ -402,7 +412,11 @@ watch_launches(Dispatcher *d)
 		if (l->ready && alive && info.generation == l->generation && info.pid != 0)
 			continue;
 		if (GetBackgroundWorkerPid(l->handle, &pid) != BGWH_STOPPED)
+		{
+			/* the postmaster tells only our latch */
+			gtf_dispatcher_look_at(d, TimestampTzPlusMilliseconds(d->now, WATCH_MS));
 			continue;
+		}
 
 		/* gone: before it was ready, or after a life of any length */
 		shortage_until = 0;
@@ -481,6 +495,13 @@ retire_one(const OwnerQueue *hungry, bool busy_too)
 	return true;
 }
 
+/* How many executors of this owner go from task to task? */
+static int
+able(const OwnerQueue *queue)
+{
+	return queue->executors - queue->held;
+}
+
 /*
  * Mark the lanes whose owners are to give up one executor for a hungry one:
  * those with at least so many executors.  0: no lane.
@@ -496,7 +517,7 @@ mark_lanes(const OwnerQueue *hungry, int executors)
 		if (owners[i]->lane >= 0)
 			gtf_lane_give_up(owners[i]->lane,
 							 executors > 0 && owners[i] != hungry &&
-							 owners[i]->executors >= executors);
+							 able(owners[i]) >= executors);
 	}
 	pfree(owners);
 }
@@ -517,7 +538,7 @@ feed_hungry(Dispatcher *d, const OwnerQueue *hungry)
 	}
 	owners = gtf_queue_owners(&n);
 	for (int i = 0; i < n; i++)
-		most = Max(most, owners[i]->executors);
+		most = Max(most, able(owners[i]));
 	pfree(owners);
 	if (most > 0 && TimestampDifferenceExceeds(hungry->hungry_since, d->now,
 											   VERY_HUNGRY_MS))
@@ -583,7 +604,8 @@ count_executors(void)
 	OwnerQueue **owners = gtf_queue_owners(&n);
 
 	for (int i = 0; i < n; i++)
-		owners[i]->executors = owners[i]->idle = owners[i]->launching = 0;
+		owners[i]->executors = owners[i]->held = owners[i]->idle =
+			owners[i]->launching = 0;
 	pfree(owners);
 	total_before = total;
 	total = retiring = going = 0;
@@ -605,6 +627,8 @@ count_executors(void)
 		}
 		queue = gtf_queue_owner(info.role);
 		queue->executors++;
+		if (info.waiting)
+			queue->held++;
 		if (info.state == GTF_SLOT_IDLE)
 			queue->idle++;
 		else if (info.state == GTF_SLOT_LAUNCHING)
@@ -622,7 +646,7 @@ count_waiting(Dispatcher *d, OwnerQueue **owners, int n)
 
 		queue->waiting = queue->ready.count +
 			(queue->lane >= 0 ? gtf_lane_count(queue->lane) : 0);
-		if (queue->waiting == 0 || queue->executors > 0)
+		if (queue->waiting == 0 || able(queue) > 0)
 			queue->hungry_since = 0;
 		else if (queue->hungry_since == 0)
 			queue->hungry_since = d->now;
@@ -707,10 +731,10 @@ give_up_one(Dispatcher *d)
 	for (int i = 0; i < n; i++)
 	{
 		if (owners[i]->lane >= 0 &&
-			(most == NULL || owners[i]->executors > most->executors))
+			(most == NULL || able(owners[i]) > able(most)))
 			most = owners[i];
 	}
-	if (most && most->executors > 0)
+	if (most && able(most) > 0)
 		gtf_lane_give_up(most->lane, true);
 	pfree(owners);
 }
@@ -762,7 +786,7 @@ start_executors(Dispatcher *d, OwnerQueue *queue, int wanted,
 			report_shortage(d);
 			/* not because of a moment in which others have more */
 			if (shortage_tries > 1)
-				gtf_db_set_ceiling(my_db, total - retiring);
+				gtf_db_set_ceiling(my_db, Max(total - retiring, 1));
 			if (retiring == 0)
 				note_hungry(queue);
 		}
@@ -801,7 +825,7 @@ serve_owner(Dispatcher *d, OwnerQueue *queue)
 		if (!yielding)
 			gtf_dispatcher_look_at(d, shortage_until);
 		else if (urgent)
-			gtf_db_set_ceiling(my_db, total - retiring);
+			gtf_db_set_ceiling(my_db, Max(total - retiring, 1));
 		return;
 	}
 	if (d->now < queue->start_not_before)
@@ -825,6 +849,8 @@ gtf_pool_adjust(Dispatcher *d)
 	TimestampTz starving;
 
 	max_executors = gtf_limits_max_executors();
+	/* whoever waits in an executor has other settings than we, perhaps */
+	gtf_db_set_pool(my_db, gtf_limits_min_executors(), max_executors);
 	hungriest = NULL;
 	starving = must_yield(d);
 	yielding = starving != 0;

@@ -48,11 +48,13 @@ typedef struct OwnerQueue
 	int			lane;			/* -1 = none */
 	int			start_failures; /* executors in a row that did not start */
 	TimestampTz start_not_before;	/* 0 = at once */
-	TimestampTz hungry_since;	/* has work and no executor; 0 = is not */
+	TimestampTz hungry_since;	/* has work and no executor that could do it;
+								 * 0 = is not */
 
 	/* counted anew in each round of the pool */
 	int			waiting;
 	int			executors;
+	int			held;			/* of these, by tasks that wait for others */
 	int			idle;
 	int			launching;
 } OwnerQueue;

@@ -257,6 +257,7 @@ commit_outcome(Call *call)
 		write_outcome(call);
 		gtf_procedure_commit();
 	}
+	gtf_slot_told();
 	gtf_make_durable(XactLastCommitEnd);
 }
 

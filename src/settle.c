@@ -92,8 +92,8 @@ settle_broken(const GtfTaskRef *ref, TimestampTz started_at, int worker,
  * if the task has ended with it; then *status is how.
  */
 static bool
-take_over(const GtfTaskRef *ref, GtfTaskRef *next, GtfStatus *status,
-		  XLogRecPtr *ended_lsn)
+take_over(const GtfTaskRef *ref, const GtfTask *task, GtfTaskRef *next,
+		  GtfStatus *status, XLogRecPtr *ended_lsn)
 {
 	GtfLive		live;
 	GtfOutcome *last;
@@ -103,13 +103,11 @@ take_over(const GtfTaskRef *ref, GtfTaskRef *next, GtfStatus *status,
 	{
 		if (live.attempt == ref->attempt)
 			gtf_store_live_delete_attempt(&ref->id, ref->attempt);
-		else if (live.state == GTF_LIVE_WAITING && live.attempt > ref->attempt)
+		else if (task && live.state == GTF_LIVE_WAITING &&
+				 live.attempt > ref->attempt)
 		{
 			/* and it did not get to hand over the next attempt */
-			*next = *ref;
-			next->attempt = live.attempt;
-			next->due = live.since;
-			next->flags |= GTF_REF_HAS_LIVE;
+			gtf_finish_follow(ref, task, &live, next);
 		}
 	}
 	last = gtf_store_outcome_head(&ref->id, ended_lsn);
@@ -173,7 +171,7 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 								  ref, cause, next);
 	}
 	if (!written)
-		ended = take_over(ref, next, &outcome.status, &ended_lsn);
+		ended = take_over(ref, task, next, &outcome.status, &ended_lsn);
 	lsn = gtf_tx_commit(false);
 
 	gtf_count(MyDatabaseId, GTF_COUNT_LOST, 1);
@@ -191,11 +189,15 @@ settle_attempt(const GtfTaskRef *ref, TimestampTz started_at, int worker,
 	else if (ended)
 	{
 		/* the executor may have died between its commit and telling so */
-		if (slot == NULL || !slot->told)
-			gtf_finish_tell(&outcome, ended_lsn);
+		gtf_finish_tell(&outcome, ended_lsn);
 	}
 	else
+	{
 		next->lsn = ended_lsn;
+		/* who waits for a task that was removed learns that */
+		if (task == NULL)
+			gtf_waiters_wake(&ref->id);
+	}
 }
 
 /* The cleanup handlers of a lost attempt are given up. */
@@ -297,6 +299,10 @@ settle_slot(void *arg)
 		/* it was cleaning up after another one */
 		gtf_kept_return(info->index, &info->ref.id);
 	}
+	else if (info->told)
+	{
+		/* its end is committed, and whoever may care has heard of it */
+	}
 	else if (info->body_running || info->is_inline)
 	{
 		GtfTaskRef	next;
@@ -376,7 +382,7 @@ gtf_settle_deadlines(Dispatcher *d)
 			if (info.timeout_at > d->now)
 				gtf_dispatcher_look_at(d, info.timeout_at);
 			else if (gtf_slot_abort(i, info.serial, GTF_CAUSE_TIMEOUT,
-									false) != GTF_ABORT_REFUSED)
+									GTF_INTERRUPT_LISTENING) != GTF_ABORT_REFUSED)
 			{
 				/* it stops, or is over */
 			}
@@ -403,8 +409,8 @@ gtf_settle_deadlines(Dispatcher *d)
 			 * Again in each round: the body may have caught the first one.
 			 * Its handlers have the time that is left.
 			 */
-			if (!info.body_ended && !info.in_handler)
-				(void) gtf_slot_abort(i, info.serial, GTF_CAUSE_TIMEOUT, true);
+			(void) gtf_slot_abort(i, info.serial, GTF_CAUSE_TIMEOUT,
+								  GTF_INTERRUPT_BODY);
 			gtf_dispatcher_look_at(d, Min(kill_at,
 										  TimestampTzPlusMilliseconds(d->now, 1000)));
 		}
@@ -431,7 +437,19 @@ resolve_request(const GtfRequest *request)
 	GtfStatus	status = GTF_ABORTED;
 	XLogRecPtr	lsn;
 
-	if (gtf_slot_find(&request->task_id, &slot))
+	GtfRequest	now;
+	bool		in_slot_now = gtf_slot_find(&request->task_id, &slot);
+
+	/* since all were listed the task may have ended, and been retried */
+	gtf_tx_begin();
+	if (!gtf_store_request_get(&request->task_id, &now))
+	{
+		(void) gtf_tx_commit(false);
+		return true;
+	}
+	(void) gtf_tx_commit(false);
+
+	if (in_slot_now)
 	{
 		/*
 		 * Its executor, or who settles it, deletes the row.  When it has
@@ -443,8 +461,8 @@ resolve_request(const GtfRequest *request)
 			gtf_slot_terminate(slot.index, slot.serial, request->cause);
 		else
 			(void) gtf_slot_abort(slot.index, slot.serial, request->cause,
-								  request->force != GTF_FORCE_NONE &&
-								  !slot.interrupted);
+								  request->force != GTF_FORCE_NONE && !slot.interrupted ?
+								  GTF_INTERRUPT_ANYTHING : GTF_INTERRUPT_LISTENING);
 		return false;
 	}
 

@@ -107,6 +107,7 @@ shmem_startup(void)
 			pg_atomic_init_u64(&db->starving_until, 0);
 			for (int w = 0; w < GTF_WATCH_BITS / 32; w++)
 				pg_atomic_init_u32(&db->watched[w], 0);
+			pg_atomic_init_u32(&db->woken, 0);
 			pg_atomic_init_u32(&db->pool_min, 0);
 			pg_atomic_init_u32(&db->pool_max, 0);
 			for (int c = 0; c < GTF_NUM_COUNTERS; c++)

@@ -207,7 +207,7 @@ typedef struct GtfSlotInfo
 	TimestampTz started_at;
 	bool		body_running;	/* else still being fetched: shown as pending */
 	bool		body_ended;		/* handlers run: too late to abort it */
-	bool		in_handler;		/* abort handlers run at a safe point */
+	bool		let_go;			/* see gtf_slot_let_go; also of a cleanup */
 	bool		told;			/* of the end of the task */
 	bool		live_written;	/* the start is in gtf.live */
 	bool		abortable;
@@ -325,6 +325,13 @@ extern GtfDispatcherExit gtf_dispatcher_reap(Oid database);
 extern bool gtf_flusher_attach(int db, Oid database);
 extern void gtf_flusher_detach(int db);
 extern void gtf_dispatcher_wake(int db);
+
+/*
+ * The dispatcher begins to look at what there is; has it been woken since?  A
+ * transaction that waits for a lock takes its latch for that.
+ */
+extern void gtf_dispatcher_looks(int db);
+extern bool gtf_dispatcher_woken(int db);
 extern bool gtf_db_is_blocked(int db);
 
 /* ---- submit ring: backends write at commit, the dispatcher reads ---- */
@@ -444,8 +451,7 @@ extern void gtf_db_set_starving(int db, TimestampTz since, TimestampTz until);
 extern TimestampTz gtf_db_starving(TimestampTz now, int *who);
 
 /*
- * As set by gtf_set_pool(): so many executors stay when they are idle, and
- * the database can have so many (0: gtf.max_executors).
+ * So many executors stay when they are idle, and the database can have so many.
  */
 extern void gtf_db_set_pool(int db, int min, int max);
 
@@ -462,17 +468,26 @@ extern void gtf_slot_free_lost(int slot, uint32 generation);
  * Around the dispatcher's writing of a running attempt to gtf.live: begin is
  * false when the attempt is ending.  Until end the executor does not go on to
  * FINISHING, so it knows whether there may be a row to delete, and deletes
- * the last one.
+ * the last one.  It waits a second at most, for it may have what the dispatcher
+ * waits for: then end is false, and the row may have come too late.
  */
 extern bool gtf_slot_live_begin(int slot, uint64 serial);
-extern void gtf_slot_live_end(int slot);
+extern bool gtf_slot_live_end(int slot);
+
+/* Whether a request to stop cancels the statement that runs. */
+typedef enum GtfInterrupt
+{
+	GTF_INTERRUPT_LISTENING,	/* if the task wants that, and once */
+	GTF_INTERRUPT_BODY,			/* whatever it wants, but not in a handler */
+	GTF_INTERRUPT_ANYTHING		/* also in a handler */
+} GtfInterrupt;
 
 /*
- * Ask the attempt with this serial to stop.  anyway: even if it is not
- * abortable, by cancelling its statement, once more if it was already.
+ * Ask the attempt with this serial to stop.  But for LISTENING even if it is
+ * not abortable, and once more if it was asked already.
  */
 extern GtfAbortAnswer gtf_slot_abort(int slot, uint64 serial,
-									 GtfAbortCause cause, bool anyway);
+									 GtfAbortCause cause, GtfInterrupt interrupt);
 
 /*
  * End the process of the attempt with this serial; no other attempt.  A
@@ -553,7 +568,13 @@ extern bool gtf_slot_body_starts(TimestampTz at, bool live_written,
 
 /* If the attempt has exceeded its timeout before, that aborts it now. */
 extern void gtf_slot_set_abortable(void);
-extern void gtf_slot_set_in_handler(bool in_handler);
+
+/*
+ * Abort handlers run at a safe point: a GTF_INTERRUPT_BODY that comes from now
+ * on does nothing.  Was there one before?
+ */
+extern bool gtf_slot_handlers_begin(void);
+extern void gtf_slot_handlers_end(void);
 
 /* Was an abort of the running attempt requested?  No lock, a byte. */
 extern GtfAbortCause gtf_slot_abort_requested(void);
@@ -700,7 +721,12 @@ extern XLogRecPtr gtf_flush_requested(int db);
 
 /* Register this backend for a task; -1 when the pool is exhausted. */
 extern int	gtf_waiter_add(const pg_uuid_t *id);
-extern bool gtf_waiter_done(int waiter);
+
+/*
+ * Has an end been told to it since it was asked last?  Look at the table then:
+ * it may have been told to all, and what ends from now on is told again.
+ */
+extern bool gtf_waiter_told(int waiter);
 extern void gtf_waiter_remove(int waiter);
 
 /*

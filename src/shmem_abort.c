@@ -38,8 +38,10 @@ tell_aborting(const Slot *slot, GtfDone *done)
 /* ---- those who ask ---- */
 
 GtfAbortAnswer
-gtf_slot_abort(int i, uint64 serial, GtfAbortCause cause, bool anyway)
+gtf_slot_abort(int i, uint64 serial, GtfAbortCause cause,
+			   GtfInterrupt interrupt)
 {
+	bool		anyway = interrupt != GTF_INTERRUPT_LISTENING;
 	Slot	   *slot = &gtf_segment->slots[i];
 	GtfAbortAnswer answer;
 	PGPROC	   *proc = NULL;
@@ -53,6 +55,9 @@ gtf_slot_abort(int i, uint64 serial, GtfAbortCause cause, bool anyway)
 		answer = GTF_ABORT_GONE;
 	else if (slot->body_running && !slot->abortable && !anyway)
 		answer = GTF_ABORT_REFUSED;
+	else if (interrupt == GTF_INTERRUPT_BODY &&
+			 (slot->in_handler || slot->body_ended))
+		answer = GTF_ABORT_ALREADY;
 	else
 	{
 		answer = slot->abort_cause == GTF_CAUSE_NONE ?
@@ -67,6 +72,8 @@ gtf_slot_abort(int i, uint64 serial, GtfAbortCause cause, bool anyway)
 					   answer == GTF_ABORT_ACCEPTED) :
 			anyway && (slot->ref.flags & GTF_REF_CLEANUP) != 0)
 		{
+			slot->spares_handlers = interrupt == GTF_INTERRUPT_BODY;
+			pg_write_barrier();
 			slot->interrupt_serial = serial;
 			pid = slot->pid;
 			/* who sees the cause sees this, too */
@@ -101,7 +108,7 @@ gtf_slot_terminate(int i, uint64 serial, GtfAbortCause cause)
 	/* a session is not ours to end */
 	if (slot->is_inline)
 	{
-		(void) gtf_slot_abort(i, serial, cause, true);
+		(void) gtf_slot_abort(i, serial, cause, GTF_INTERRUPT_ANYTHING);
 		return;
 	}
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
@@ -213,16 +220,32 @@ gtf_slot_doorbell(int i, bool *terminate)
 	if (slot->state != GTF_SLOT_RUNNING)
 		return false;
 	*terminate = slot->terminate_serial == slot->serial;
+	if (slot->in_handler && slot->spares_handlers)
+		return false;
 	return slot->interrupt_serial == slot->serial;
 }
 
+bool
+gtf_slot_handlers_begin(void)
+{
+	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
+	bool		interrupted;
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	slot->in_handler = true;
+	interrupted = slot->interrupt_serial == slot->serial &&
+		slot->spares_handlers;
+	LWLockRelease(slot->lock);
+	return interrupted;
+}
+
 void
-gtf_slot_set_in_handler(bool in_handler)
+gtf_slot_handlers_end(void)
 {
 	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	slot->in_handler = in_handler;
+	slot->in_handler = false;
 	LWLockRelease(slot->lock);
 }
 

@@ -402,11 +402,30 @@ gtf_flusher_detach(int i)
 void
 gtf_dispatcher_wake(int i)
 {
-	/* a pointer is read at once; a stale one wakes the wrong process */
-	PGPROC	   *proc = gtf_segment->databases[i].dispatcher;
+	Database   *db = &gtf_segment->databases[i];
 
-	if (proc)
-		SetLatch(&proc->procLatch);
+	/* a pointer is read at once; a stale one wakes the wrong process */
+	PGPROC	   *proc = db->dispatcher;
+
+	if (!proc)
+		return;
+	/* what it shall see is there before */
+	pg_memory_barrier();
+	if (pg_atomic_read_u32(&db->woken) == 0)
+		pg_atomic_write_u32(&db->woken, 1);
+	SetLatch(&proc->procLatch);
+}
+
+void
+gtf_dispatcher_looks(int i)
+{
+	(void) pg_atomic_exchange_u32(&gtf_segment->databases[i].woken, 0);
+}
+
+bool
+gtf_dispatcher_woken(int i)
+{
+	return pg_atomic_read_u32(&gtf_segment->databases[i].woken) != 0;
 }
 
 void

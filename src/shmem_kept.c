@@ -185,6 +185,8 @@ gtf_kept_return(int from, const pg_uuid_t *id)
 			lost->kept_tries++;
 			returned = true;
 		}
+		else if (lost->kept_state == GTF_KEPT_WAITING)
+			lost->kept_tries++;
 		LWLockRelease(lost->lock);
 	}
 	for (int i = 0; i < n && !returned; i++)

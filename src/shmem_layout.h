@@ -75,6 +75,8 @@ typedef struct Database
 	bool		counters_loaded;	/* guarded by lock */
 	pg_atomic_uint32 pool_min;	/* see gtf_db_set_pool */
 	pg_atomic_uint32 pool_max;
+
+	pg_atomic_uint32 woken;		/* see gtf_dispatcher_woken */
 	pg_atomic_uint64 counters[GTF_NUM_COUNTERS];
 
 	/* Written by the dispatcher only, see gtf_watch */
@@ -143,7 +145,7 @@ typedef struct Slot
 	TimestampTz started_at;
 	bool		body_running;
 	bool		body_ended;
-	bool		in_handler;		/* an abort handler, while the body runs */
+	volatile bool in_handler;	/* an abort handler, while the body runs */
 	bool		told;			/* of the end; written without the lock */
 	bool		live_written;
 	bool		live_writing;	/* the dispatcher is at it */
@@ -156,6 +158,7 @@ typedef struct Slot
 
 	/* Written under the lock, read by the executor's signal handler */
 	volatile uint64 interrupt_serial;	/* = serial: cancel its statement */
+	volatile bool spares_handlers;	/* was it a GTF_INTERRUPT_BODY? */
 	volatile uint64 terminate_serial;	/* = serial: end the process */
 	int			start_sqlerrcode;
 	char		start_error[GTF_START_ERROR_SIZE];

@@ -33,6 +33,10 @@
 /* How long the dispatcher may not know that a task has started. */
 #define START_UNSEEN_USECS	(200 * INT64CONST(1000))
 
+/* How long an attempt that ends waits for the dispatcher's row of gtf.live. */
+#define LIVE_TURN_USECS		200
+#define MAX_LIVE_TURNS		5000
+
 int			gtf_my_slot = -1;
 int			gtf_my_executor_slot = -1;
 
@@ -88,7 +92,8 @@ leave_to(int i, const GtfTaskRef *ref)
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	has_task = gtf_id_equal(&gtf_segment->running[i], &ref->id);
-	if (has_task && ref->attempt > slot->ref.attempt)
+	if (has_task && ref->attempt > slot->ref.attempt &&
+		(!slot->has_later || ref->attempt >= slot->later.attempt))
 	{
 		slot->later = *ref;
 		slot->later.flags |= GTF_REF_RETURNED;
@@ -180,10 +185,10 @@ gtf_slot_info(int i, GtfSlotInfo *info)
 	info->in_block = slot->in_block;
 	info->serial = slot->serial;
 	info->ref = slot->ref;
+	info->let_go = !gtf_id_equal(&gtf_segment->running[i], &slot->ref.id);
 	info->started_at = slot->started_at;
 	info->body_running = slot->body_running;
 	info->body_ended = slot->body_ended;
-	info->in_handler = slot->in_handler;
 	info->told = slot->told;
 	info->live_written = slot->live_written;
 	info->abortable = slot->abortable;
@@ -299,16 +304,20 @@ gtf_slot_live_begin(int i, uint64 serial)
 	return running;
 }
 
-void
+bool
 gtf_slot_live_end(int i)
 {
 	Slot	   *slot = &gtf_segment->slots[i];
+	bool		waited;
 
 	/* even after an error: the row may be there */
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	waited = slot->live_writing;
+	if (waited)
+		slot->live_written = true;
 	slot->live_writing = false;
-	slot->live_written = true;
 	LWLockRelease(slot->lock);
+	return waited;
 }
 
 void
@@ -451,6 +460,7 @@ gtf_slot_take(GtfTaskRef *ref)
 	bool		refill = false;
 	bool		mine;
 	bool		leave;
+	bool		dropped_limited = false;
 
 	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
 
@@ -478,6 +488,8 @@ gtf_slot_take(GtfTaskRef *ref)
 			}
 		}
 		taken = !elsewhere;
+		/* its limits have room again */
+		dropped_limited |= elsewhere && (ref->flags & GTF_REF_LIMITED) != 0;
 	}
 	if (lane->more && lane->count <= GTF_LANE_SIZE / 2)
 	{
@@ -494,7 +506,7 @@ gtf_slot_take(GtfTaskRef *ref)
 		slot->retiring = true;
 	LWLockRelease(slot->lock);
 	LWLockRelease(lane->lock);
-	if (refill)
+	if (refill || dropped_limited)
 		gtf_dispatcher_wake(slot->database);
 	return taken;
 }
@@ -617,12 +629,13 @@ gtf_slot_finishing(GtfAbortCause *cause)
 	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 	bool		live_written;
 
-	for (;;)
+	for (int turn = 0;; turn++)
 	{
 		bool		wait;
 
+		/* no detector of deadlocks sees whom we wait for */
 		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-		wait = slot->live_writing &&
+		wait = slot->live_writing && turn < MAX_LIVE_TURNS &&
 			gtf_segment->databases[slot->database].dispatcher != NULL;
 		if (!wait)
 		{
@@ -637,7 +650,7 @@ gtf_slot_finishing(GtfAbortCause *cause)
 
 		/* one short transaction of the dispatcher */
 		CHECK_FOR_INTERRUPTS();
-		pg_usleep(200);
+		pg_usleep(LIVE_TURN_USECS);
 	}
 }
 
@@ -688,11 +701,36 @@ gtf_slot_idle(bool processed, bool failed)
 		gtf_dispatcher_wake(slot->database);
 }
 
+/* What tasks that wait have looked at has changed: they look again. */
+static void
+wake_waiting(int db)
+{
+	for (int i = 0; i < NUM_SLOTS; i++)
+	{
+		Slot	   *slot = &gtf_segment->slots[i];
+		PGPROC	   *proc = NULL;
+
+		LWLockAcquire(slot->lock, LW_SHARED);
+		if (slot->state == GTF_SLOT_RUNNING && slot->database == db &&
+			slot->waiting)
+			proc = slot->proc;
+		LWLockRelease(slot->lock);
+		if (proc)
+			SetLatch(&proc->procLatch);
+	}
+}
+
 void
 gtf_db_set_pool(int db, int min, int max)
 {
-	pg_atomic_write_u32(&gtf_segment->databases[db].pool_min, (uint32) min);
-	pg_atomic_write_u32(&gtf_segment->databases[db].pool_max, (uint32) max);
+	Database   *entry = &gtf_segment->databases[db];
+
+	pg_atomic_write_u32(&entry->pool_min, (uint32) min);
+	if (pg_atomic_read_u32(&entry->pool_max) == (uint32) max)
+		return;
+	/* set, then have them look */
+	(void) pg_atomic_exchange_u32(&entry->pool_max, (uint32) max);
+	wake_waiting(db);
 }
 
 /* Under the lock of the database, so that one leaves after the other. */
@@ -734,19 +772,7 @@ gtf_db_set_ceiling(int db, int executors)
 		(uint32) executors || executors == 0)
 		return;
 	/* set, then have them look */
-	for (int i = 0; i < NUM_SLOTS; i++)
-	{
-		Slot	   *slot = &gtf_segment->slots[i];
-		PGPROC	   *proc = NULL;
-
-		LWLockAcquire(slot->lock, LW_SHARED);
-		if (slot->state == GTF_SLOT_RUNNING && slot->database == db &&
-			slot->waiting)
-			proc = slot->proc;
-		LWLockRelease(slot->lock);
-		if (proc)
-			SetLatch(&proc->procLatch);
-	}
+	wake_waiting(db);
 }
 
 void

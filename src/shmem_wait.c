@@ -185,14 +185,17 @@ gtf_waiter_add(const pg_uuid_t *id)
 }
 
 bool
-gtf_waiter_done(int w)
+gtf_waiter_told(int w)
 {
-	bool		done;
+	volatile bool *done = &gtf_segment->waiters[w].done;
 
-	LWLockAcquire(gtf_segment->waiter_lock, LW_SHARED);
-	done = gtf_segment->waiters[w].done;
+	/* looked at again after the latch is reset, so a stale view is fine */
+	if (!*done)
+		return false;
+	LWLockAcquire(gtf_segment->waiter_lock, LW_EXCLUSIVE);
+	*done = false;
 	LWLockRelease(gtf_segment->waiter_lock);
-	return done;
+	return true;
 }
 
 void

@@ -212,6 +212,12 @@ read_options(FunctionCallInfo fcinfo, int first)
 	if (!PG_ARGISNULL(expires_at))
 	{
 		o.expires_at = PG_GETARG_TIMESTAMPTZ(expires_at);
+		/* never */
+		if (TIMESTAMP_IS_NOEND(o.expires_at))
+			o.expires_at = 0;
+	}
+	if (o.expires_at != 0)
+	{
 		if (o.expires_at <= now)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

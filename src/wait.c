@@ -198,7 +198,7 @@ wait_for_some(Awaited *tasks, int n, bool any, TimestampTz deadline)
 
 		for (int i = 0; i < n; i++)
 		{
-			if (!tasks[i].ended && gtf_waiter_done(tasks[i].waiter))
+			if (!tasks[i].ended && gtf_waiter_told(tasks[i].waiter))
 			{
 				look(&tasks[i]);
 				fresh = false;
@@ -231,8 +231,12 @@ wait_for_some(Awaited *tasks, int n, bool any, TimestampTz deadline)
 
 		/* leave behind the transaction that has looked into catalogs */
 		if (!fresh)
+		{
 			gtf_procedure_commit();
-		fresh = true;
+			fresh = true;
+			/* what has waited in there may have been woken for us: look again */
+			continue;
+		}
 		gtf_backend_wait(left);
 	}
 }

@@ -158,7 +158,8 @@ act_on_cancels(void)
 			else
 				(void) gtf_slot_abort(cancel->slot, cancel->serial,
 									  GTF_CAUSE_CANCEL,
-									  cancel->force == GTF_FORCE_INTERRUPT);
+									  cancel->force == GTF_FORCE_INTERRUPT ?
+									  GTF_INTERRUPT_ANYTHING : GTF_INTERRUPT_LISTENING);
 		}
 	}
 	if (requests)

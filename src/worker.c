@@ -264,7 +264,8 @@ gtf_worker_pause(long ms)
 	while (ms > 0 && !stop_requested)
 	{
 		(void) gtf_worker_wait(ms);
-		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+		/* not longer, should the clock have been set back */
+		ms = Min(ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end));
 	}
 }
 

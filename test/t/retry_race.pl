@@ -33,28 +33,55 @@ $node->safe_psql(
 		RAISE 'enough';
 	END$$;
 	SELECT gtf_register_task('linger', 'linger(int)')});
-$gate->query_safe('SELECT pg_advisory_lock(1)');
-my $id = submit($node, q{'linger', '{"key": 1}'});
-my $executor = holder($node, 1);
-$other->query_safe('BEGIN');
-$other->query_safe(
-	q{DO $$BEGIN EXECUTE format('LOCK TABLE %s IN ACCESS SHARE MODE',
-		(SELECT oid::regclass FROM pg_class WHERE relname = 'lingering')); END$$});
-$gate->query_safe('SELECT pg_advisory_unlock(1)');
-is(outcome($node, $id), 'failure|1|enough|raise_exception', 'an attempt has ended');
-until_true($node, "SELECT count(*) = 1 FROM pg_locks WHERE pid = $executor AND NOT granted");
+# Submits a task whose first attempt ends and whose executor cannot go on until
+# $other rolls back.  Returns the task and the process.
+sub ends_and_lingers
+{
+	my ($options, $what) = @_;
+
+	$gate->query_safe('SELECT pg_advisory_lock(1)');
+	my $id = submit($node, qq{'linger', '{"key": 1}'$options});
+	my $executor = holder($node, 1);
+	$other->query_safe('BEGIN');
+	$other->query_safe(
+		q{DO $$BEGIN EXECUTE format('LOCK TABLE %s IN ACCESS SHARE MODE',
+			(SELECT oid::regclass FROM pg_class WHERE relname = 'lingering')); END$$});
+	$gate->query_safe('SELECT pg_advisory_unlock(1)');
+	is(outcome($node, $id), 'failure|1|enough|raise_exception', "$what: an attempt has ended");
+	until_true($node, "SELECT count(*) = 1 FROM pg_locks WHERE pid = $executor AND NOT granted");
+	return ($id, $executor);
+}
+
+sub until_gone
+{
+	my ($executor) = @_;
+
+	terminate($node, $executor);
+	$other->query_safe('ROLLBACK');
+	until_true($node, "SELECT count(*) = 0 FROM gtf.workers WHERE pid = $executor OR state = 'lost'");
+}
+
+my ($id, $executor) = ends_and_lingers('', 'a retry');
 $node->safe_psql('postgres', "SELECT gtf_retry('$id')");
 is(outcome($node, $id), 'failure|2|enough|raise_exception',
 	'the next one does not wait for its executor');
 
 # that executor is lost: what it had was settled long ago
-terminate($node, $executor);
-$other->query_safe('ROLLBACK');
-until_true($node, "SELECT count(*) = 0 FROM gtf.workers WHERE pid = $executor OR state = 'lost'");
+until_gone($executor);
 pass_by('a lost executor');
 is(outcome($node, $id), 'failure|2|enough|raise_exception', 'and is not run again for it');
 $node->safe_psql('postgres', "SELECT gtf_retry('$id')");
 is(outcome($node, $id), 'failure|3|enough|raise_exception', 'but when it is asked for');
+
+# it is lost while the next attempt waits, which has no time to expire any more
+$node->safe_psql('postgres', 'SELECT gtf_set_pool(0, 1)');
+until_true($node, q{SELECT count(*) <= 1 FROM gtf.workers WHERE kind = 'executor'});
+($id, $executor) = ends_and_lingers(q{, expires_at => clock_timestamp() + interval '5 s'}, 'one that expires');
+until_true($node, "SELECT clock_timestamp() > expires_at FROM gtf_get_task('$id')");
+$node->safe_psql('postgres', "SELECT gtf_retry('$id')");
+until_gone($executor);
+is(outcome($node, $id), 'failure|2|enough|raise_exception', 'expired: the next one runs');
+$node->safe_psql('postgres', 'SELECT gtf_set_pool()');
 
 # Before the slot has let the task go: who takes the next attempt leaves it there.
 SKIP:
