@@ -109,7 +109,7 @@ BEGIN
   IF this.request = 'hard timeout' THEN
     PERFORM gtf_set_timeout(kind || ' ' || this.mode, hard_timeout => run_case.patience) FROM unnest(kinds) kind;
   END IF;
-  expiry := CASE WHEN this.request = 'early expiry' THEN clock_timestamp() + interval '1 s' END;
+  expiry := CASE WHEN this.request = 'early expiry' THEN clock_timestamp() + interval '3 s' END;
   SELECT array_agg(CASE kind
       WHEN 'do' THEN gtf_submit_sql(format('DO $b$ BEGIN PERFORM prepare(%1$s); PERFORM hold(%1$s); PERFORM conclude(%1$s); END $b$', c),
         max_attempts => this.attempts, timeout => patience, delay => later, expires_at => expiry)

@@ -143,7 +143,7 @@ CALL next_part();
 SELECT FROM gtf_submit('step', task_name => 'a', delay => '1 h');
 SELECT FROM gtf_submit('step', task_name => 'b', depends_on => ids('a'));
 SELECT FROM gtf_submit('step', task_name => 'c', depends_on => ids('b'));
-SELECT FROM gtf_submit('step', task_name => 'd', depends_on => ids('a'), expires_at => clock_timestamp() + interval '0.2 s');
+SELECT FROM gtf_submit('step', task_name => 'd', depends_on => ids('a'), expires_at => clock_timestamp() + interval '1 s');
 SELECT FROM gtf_submit('step', task_name => 'e', depends_on => ids('d', 'a'));
 SELECT FROM gtf_submit('step', task_name => 'f', depends_on => ids('a'), delay => '1 h');
 SELECT gtf_submit('step', '{}', 'key', 'g', depends_on => ids('a')) = gtf_submit('step', '{}', 'key', 'h') AS joined;

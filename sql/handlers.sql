@@ -149,10 +149,9 @@ DECLARE
 BEGIN
   WHILE NOT exceeded LOOP
     PERFORM pg_sleep(0.01);
-    exceeded := timeout_exceeded FROM gtf.task_info WHERE id = gtf_task_id();
+    -- as the dispatcher knows it, not the clock
+    exceeded := (gtf._current_state(gtf_task_id())).timeout_exceeded;
   END LOOP;
-  -- the dispatcher knows it, too
-  PERFORM pg_sleep(1);
   PERFORM gtf_on_cleanup('note(jsonb)', to_jsonb('cleanup ' || gtf_status(gtf_task_id())));
   PERFORM gtf_on_abort('note(jsonb)', '"handler"');
   PERFORM look('after timeout, ' || (gtf_context()).status);

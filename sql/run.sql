@@ -161,9 +161,9 @@ BEGIN
 END $$;
 SELECT gtf_register_task('wait ' || mode, 'wait_long(text)', abort => mode) FROM unnest('{handler,poll,interrupt}'::text[]) mode;
 BEGIN;
-CALL gtf_run('wait handler', '{"how": "handler"}', timeout => '0.3 s') \gset
+CALL gtf_run('wait handler', '{"how": "handler"}', timeout => '2 s') \gset
 CALL gtf_run('wait poll', '{"how": "poll"}', timeout => '0.3 s') \gset
-SELECT gtf_set_timeout('wait interrupt', hard_timeout => '1 s');
+SELECT gtf_set_timeout('wait interrupt', hard_timeout => '2 s');
 CALL gtf_run('wait interrupt', '{"how": "interrupt"}') \gset
 SELECT 'the transaction goes on';
 COMMIT;
@@ -171,7 +171,7 @@ SELECT * FROM happened();
 
 -- The caller's own cancel aborts the task, and is his own afterwards.
 \set VERBOSITY terse
-SET statement_timeout = '0.5 s';
+SET statement_timeout = '2 s';
 CALL gtf_run('wait handler', '{"how": "handler"}');
 BEGIN;
 CALL gtf_run('wait handler', '{"how": "handler"}');
@@ -233,7 +233,15 @@ SELECT gtf_task_id();
 SELECT gtf_context();
 
 -- Keys: an active task is joined.
-CREATE FUNCTION add_slowly(a int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM note('slow'), pg_sleep(0.3); RETURN a; END $$;
+CREATE FUNCTION add_slowly(a int) RETURNS int LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM note('slow');
+  -- until somebody has joined
+  WHILE a = 7 AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'CALL gtf_run(''add_slowly''%' AND wait_event = 'Extension') LOOP
+    PERFORM pg_sleep(0.01), pg_stat_clear_snapshot();
+  END LOOP;
+  RETURN a;
+END $$;
 SELECT gtf_register_task('add_slowly', 'add_slowly(int)');
 SELECT gtf_submit('add_slowly', '{"a": 7}', task_key => 'slow') AS submitted \gset
 CALL gtf_run('add_slowly', '{"a": 8}', task_key => 'slow') \gset

@@ -171,7 +171,7 @@ SELECT what FROM effects ORDER BY what;
 -- It does not listen, or cannot be aborted at all.
 CREATE PROCEDURE await_timeout(id uuid) LANGUAGE plpgsql AS $$
 BEGIN
-  WHILE NOT EXISTS (SELECT FROM gtf_get_task(id) WHERE status = 'aborting' OR timeout_exceeded OR (timeout IS NULL AND status = 'in_progress')) LOOP
+  WHILE NOT EXISTS (SELECT FROM gtf_get_task(id) WHERE status = 'aborting' OR (timeout_exceeded AND NOT is_abortable) OR (timeout IS NULL AND status = 'in_progress')) LOOP
     PERFORM pg_sleep(0.005);
   END LOOP;
 END $$;
@@ -251,7 +251,7 @@ BEGIN
 END $$;
 CREATE FUNCTION catches_once() RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM gtf_on_abort('slow_abort()');
+  PERFORM gtf_on_abort('slow_abort()'), nextval('there');
   BEGIN
     PERFORM pg_sleep(600);
   EXCEPTION WHEN query_canceled THEN
@@ -261,8 +261,7 @@ BEGIN
   RETURN 'went on';
 END $$;
 SELECT gtf_register_task('catches_once', 'catches_once()', abort => 'poll');
-SELECT gtf_set_timeout('catches_once', hard_timeout => '0.1 s');
-SELECT gtf_submit('catches_once') AS id \gset
+CALL run_there('catches_once', true) \gset
 CALL gtf_wait(:'id');
 SELECT status, payload, error_message, exception_type FROM gtf_get_task(:'id');
 

@@ -110,7 +110,9 @@ run_pg_regress() { # NAME DIR OUTPUT-DIR MAKE-VARIABLE TESTS...
         rm -rf "$dir/tmp_instance"
         temp=(--temp-instance="$dir/tmp_instance" --temp-config="$SRC/test/gtf.conf")
     fi
-    installcheck "$dir" REGRESS= ISOLATION= TAP_TESTS= "$var=$*" \
+    # a statement that hangs costs its test, not all that follow; tasks do not see it
+    PGOPTIONS='-c statement_timeout=400s' \
+        installcheck "$dir" REGRESS= ISOLATION= TAP_TESTS= "$var=$*" \
         "EXTRA_REGRESS_OPTS=${temp[*]}" | tee "$log" || rc=${PIPESTATUS[0]}
     [[ ! -s $out/regression.diffs ]] || cat "$out/regression.diffs"
     finish "$name" $# "$rc" "$log" '^test +\S+ +\.\.\. ok|^ok [0-9]' \

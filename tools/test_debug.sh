@@ -80,8 +80,8 @@ under_valgrind() { # SUITE
 
     init_cluster "$data" "$src/test/gtf.conf"
     POSTGRES=$data-postgres PGCTLTIMEOUT=300 start_cluster "$data"
-    GTF_SERVER=1 GTF_SUITES=$1 GTF_LEAVE_OUT='not under valgrind' GTF_TIME_LIMIT=1200 \
-        GTF_ENV='PGISOLATIONTIMEOUT=1200 PG_TEST_TIMEOUT_DEFAULT=900' \
+    GTF_SERVER=1 GTF_SUITES=$1 GTF_LEAVE_OUT='not under valgrind' GTF_TIME_LIMIT=3000 \
+        GTF_ENV='PGISOLATIONTIMEOUT=600 PG_TEST_TIMEOUT_DEFAULT=900' \
         run_suites "$src" "$PG_CONFIG"
     PGCTLTIMEOUT=300 stop_cluster "$data" || record 0 1
 

@@ -405,9 +405,11 @@ sub in_time
 	my ($what, $code) = @_;
 	my $tries = 5;
 
-	for (1 .. $tries)
+	for my $try (1 .. $tries)
 	{
 		return pass($what) if $code->();
+		# when others have taken the machine, a moment of that is left out
+		sleep(2**($try - 1)) if $try < $tries;
 	}
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return fail("$what (in none of $tries tries)");

@@ -97,7 +97,7 @@ others_run('afterwards');
 is(sql('SELECT count(*) FROM gtf.live'), '0', 'nothing is left of it');
 
 # one that expires
-$id = submit($node, q{'hidden_late', expires_at => clock_timestamp() + '3 s'});
+$id = submit($node, q{'hidden_late', expires_at => clock_timestamp() + '8 s'});
 until_true($node, "SELECT count(*) = 1 FROM gtf.task_attempts WHERE task_id = '$id'");
 break_toast('gtf.outcomes');
 my @others = map { submit($node, q{'note', delay => '1 hour', expires_at => clock_timestamp() + '1 s'}) } 1 .. 3;
@@ -125,7 +125,7 @@ $id = submit($node, q{'hidden_late'});
 until_true($node, "SELECT count(*) = 1 FROM gtf.live WHERE task_id = '$id' AND attempt = 2");
 is(sql(q{SELECT pg_relation_size('gtf.live')}), '8192', 'a page of gtf.live');
 # they are due when the server has been stopped and started again
-my @ids = split /\n/, sql(q{SELECT gtf_submit('note', delay => '5 s') FROM generate_series(1, 200)});
+my @ids = split /\n/, sql(q{SELECT gtf_submit('note', delay => '10 s') FROM generate_series(1, 200)});
 my $tasks = sql(q{SELECT pg_relation_filepath('gtf.tasks')});
 my $live = sql(q{SELECT pg_relation_filepath('gtf.live')});
 my $page = sql("SELECT (ctid::text::point)[0]::int FROM gtf.tasks WHERE id = '$ids[100]'");

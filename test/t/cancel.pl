@@ -45,7 +45,7 @@ sub submit_and_cancel
 # a task that expires while its cancel is not committed
 $s = session($node);
 # without the warning that it will
-my $expiring = q{SET client_min_messages = error; SELECT gtf_submit('note', delay => '1 h', expires_at => clock_timestamp() + interval '1 s')};
+my $expiring = q{SET client_min_messages = error; SELECT gtf_submit('note', delay => '1 h', expires_at => clock_timestamp() + interval '2 s')};
 $id = submit_and_cancel($expiring);
 until_true($node, "SELECT clock_timestamp() > expires_at + interval '0.2 s' FROM gtf_get_task('$id')");
 is(ended($node, submit($node, q{'note'})), 'success', 'expired, cancel not committed: tasks go on');
@@ -66,7 +66,7 @@ is(outcome($node, $id), 'aborted|0|Task expired', 'and it expires');
 
 # a task that fails because its owner may not connect
 sql(q{CREATE ROLE regress_gtf_out LOGIN; REVOKE CONNECT ON DATABASE postgres FROM PUBLIC});
-$id = submit_and_cancel(q{SET ROLE regress_gtf_out; SELECT gtf_submit('note', delay => '1 s')});
+$id = submit_and_cancel(q{SET ROLE regress_gtf_out; SELECT gtf_submit('note', delay => '2 s')});
 until_true($node, "SELECT clock_timestamp() > run_at + interval '0.2 s' FROM gtf_get_task('$id')");
 is(ended($node, submit($node, q{'note'})), 'success', 'refused, cancel not committed: tasks go on');
 nobody_waits($node, 'refused: nobody waits for the transaction');

@@ -54,8 +54,8 @@ $node->safe_psql(
 		gtf_register_task('return', 'work_and_return(jsonb)'),
 		gtf_register_task('abort', 'work_and_abort(jsonb)'),
 		gtf_register_task('hard', 'work(jsonb)'),
-		gtf_register_task('hard clean', 'work(jsonb)'), gtf_set_timeout('hard clean', hard_timeout => '0.5 s'),
-		gtf_register_task('hard return', 'work_and_return(jsonb)'), gtf_set_timeout('hard return', hard_timeout => '2 s');
+		gtf_register_task('hard clean', 'work(jsonb)'), gtf_set_timeout('hard clean', hard_timeout => '2 s'),
+		gtf_register_task('hard return', 'work_and_return(jsonb)'), gtf_set_timeout('hard return', hard_timeout => '4 s');
 });
 my $gate = gate($node, 1, 2);
 my $log;

@@ -39,7 +39,7 @@ my $offset = log_offset($from);
 $id{finished} = submit($from, q{'note', '{"n": 1}'}, user => 'alice');
 is(outcome($from, $id{finished}), 'success|1', 'one that has ended');
 $id{retrying} = submit($from, q{'raise_twice', '{"message": "a"}'}, user => 'alice');
-until_true($from, "SELECT wait_reason = 'retry' FROM gtf_get_task('$id{retrying}')");
+until_true($from, "SELECT count(*) = 1 FROM gtf.task_attempts WHERE task_id = '$id{retrying}'");
 $id{running} = submit($from, q{'stuck'}, user => 'alice');
 $id{procedure} = submit($from, q{'call_stuck'}, user => 'bob');
 executor_of($from, $id{$_}) for qw(running procedure);
@@ -203,7 +203,7 @@ for my $case ([ 'custom', 'custom', '-j2' ], [ 'plain', 'plain' ], [ 'parts', 'd
 $to->safe_psql('postgres', 'CREATE DATABASE again');
 $to->safe_psql('again', 'CREATE EXTENSION gtf');
 create_bodies($to, 'again');
-my $once = submit($to, q{'note', '{"n": 1}', delay => '1 s'}, db => 'again');
+my $once = submit($to, q{'note', '{"n": 1}', delay => '5 s'}, db => 'again');
 $to->command_ok([ 'pg_dump', '-Fc', '-f', "$dir/again", '-d', $to->connstr('again') ], 'dump of again');
 is(ended($to, $once, db => 'again'), 'success', 'it runs');
 $offset = log_offset($to);

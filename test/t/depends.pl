@@ -233,8 +233,9 @@ for my $try (1 .. 5)
 		qq{SET synchronous_commit = off; SELECT gtf_submit('say', '{"what": "after $try"}', depends_on => '{$first}')});
 	until_status($node, $_, 'aborted') for @rounds;
 	my $ran = log_count($node, qr/task (before|after) $try runs/);
+	my $offset = log_offset($node);
 	kill 'KILL', @stopped;
-	until_log($node, qr/terminating any other active server processes/, 0);
+	until_log($node, qr/terminating any other active server processes/, $offset);
 	until_true($node, 'SELECT NOT pg_is_in_recovery()');
 	eval { $gate->quit };
 	is(ended($node, $second), 'success', 'its dependent runs');

@@ -82,7 +82,7 @@ $node->safe_psql(
 	SELECT clock_timestamp() AS start \gset
 	SELECT count(gtf_submit('note', delay => '1 day')) FROM generate_series(1, 2000);
 	-- not before they are all there
-	SELECT clock_timestamp() + '2 s' + 10 * (clock_timestamp() - :'start') AS run_at \gset
+	SELECT clock_timestamp() + '4 s' + 10 * (clock_timestamp() - :'start') AS run_at \gset
 	SELECT count(gtf_submit('note', jsonb_build_object('n', n), priority => n % 3, run_at => :'run_at'))
 	  FROM generate_series(1, 5000) n});
 until_true($node, 'SELECT count(*) = 5000 FROM effects');

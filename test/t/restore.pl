@@ -9,7 +9,8 @@ use lib "$FindBin::RealBin/../perl";
 use GtfTest;
 use Test::More;
 
-my $node = gtf_node('main', init => { allows_streaming => 1, has_archiving => 1 });
+# two executors, which two tasks keep
+my $node = gtf_node('main', init => { allows_streaming => 1, has_archiving => 1 }, conf => 'gtf.max_executors = 2');
 create_bodies($node);
 create_stuck_bodies($node);
 $node->backup('b');
@@ -26,11 +27,10 @@ until_true($node, q{SELECT count(*) = 2 FROM gtf.live WHERE state = 'r'});
 $node->safe_psql('postgres', q{SELECT pg_create_restore_point('here')});
 
 # after that point
-ended($node, $id{$_}) for 'waiting', 'key';
+$node->safe_psql('postgres', 'INSERT INTO released DEFAULT VALUES');
+ended($node, $id{$_}) for 'running', 'waiting', 'key';
 my $later = submit($node, q{'note', '{"n": 4}'});
 ended($node, $later);
-$node->safe_psql('postgres', 'INSERT INTO released DEFAULT VALUES');
-ended($node, $id{running});
 $node->safe_psql('postgres', 'SELECT pg_switch_wal()');
 $node->stop;
 

@@ -57,9 +57,15 @@ sql(q{CREATE FUNCTION crowd() RETURNS bigint LANGUAGE plpgsql AS $$BEGIN
 		PERFORM effect(count(*)::int) FROM gtf.workers WHERE task_id IS NOT NULL;
 		RETURN 1;
 	END$$; SELECT gtf_register_task('crowd', 'crowd()'); TRUNCATE effects});
-sql(q{SELECT gtf_submit_many('crowd', array_fill('{}'::jsonb, ARRAY[300]))});
-until_true($node, 'SELECT max(n) = 4 FROM effects');
-set('gtf.max_executors', 1);
+# in one session, or all is done before the next one has started
+sql(q{ALTER SYSTEM SET gtf.max_executors = 1;
+	SELECT gtf_submit_many('crowd', array_fill('{}'::jsonb, ARRAY[300]));
+	DO $$BEGIN
+		WHILE (SELECT max(n) FROM effects) IS DISTINCT FROM 4 LOOP
+			PERFORM pg_sleep(0.001);
+		END LOOP;
+		PERFORM pg_reload_conf();
+	END$$});
 until_true($node, $none_active);
 is(sql('SELECT max(n) FROM (SELECT n FROM effects ORDER BY seq DESC LIMIT 20) AS _'), '1',
 	'fewer executors in the middle of a backlog');
@@ -142,7 +148,7 @@ until_true($node, $none_active);
 # and for a database
 sql(q{CREATE DATABASE other});
 $node->safe_psql('other', 'CREATE EXTENSION gtf');
-my $other = $node->safe_psql('other', q{SELECT gtf_submit_sql('SELECT 1', delay => '2500 ms');
+my $other = $node->safe_psql('other', q{SELECT gtf_submit_sql('SELECT 1', delay => '4 s');
 	ALTER DATABASE other SET gtf.enabled = off});
 (undef, undef, my $err) = $node->psql('other', q{SELECT gtf_submit_sql('SELECT 1')});
 like($err, qr/disabled/, 'off in one database');

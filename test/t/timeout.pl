@@ -162,14 +162,14 @@ in_time(
 my $launcher = worker_pid($node, 'launcher');
 my $dispatcher = worker_pid($node, 'dispatcher');
 $gate->query_safe('SELECT pg_advisory_lock(1)');
-sql(q{SELECT gtf_set_timeout('stubborn_never', NULL, '3 s')});
+sql(q{SELECT gtf_set_timeout('stubborn_never', NULL, '6 s')});
 kill 'STOP', $launcher;
 ($id, my $hard, $hold) = split /\|/, sql(qq{
-	SELECT gtf_submit('doze', timeout => '3 s') AS a, gtf_submit('stubborn_never') AS b,
-		gtf_submit('never', '{"key": 1}', timeout => '3 s') AS c \\gset
+	SELECT gtf_submit('doze', timeout => '6 s') AS a, gtf_submit('stubborn_never') AS b,
+		gtf_submit('never', '{"key": 1}', timeout => '6 s') AS c \\gset
 	CALL while_they_run(ARRAY[:'a', :'b', :'c']::uuid[], 'SELECT pg_terminate_backend($dispatcher)'); SELECT :'a', :'b', :'c'});
 until_true($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $dispatcher");
-until_true($node, "SELECT clock_timestamp() > started_at + interval '3.1 s' FROM gtf_get_task('$hold')");
+until_true($node, "SELECT clock_timestamp() > started_at + interval '6.1 s' FROM gtf_get_task('$hold')");
 is(sql("SELECT gtf_status('$id')"), 'in_progress', 'without a dispatcher a task runs on');
 @waits = map { waiter($node, $_) } $id, $hard;
 kill 'CONT', $launcher;

@@ -9,7 +9,7 @@ use GtfTest;
 use IPC::Run qw(start);
 use Test::More;
 
-my $node = gtf_node('main', conf => "gtf.max_executors = 2\ngtf.max_waiters = 16");
+my $node = gtf_node('main', conf => "gtf.max_executors = 2\ngtf.max_waiters = 16\nautovacuum = off");
 create_bodies($node);
 my $gate = gate($node, 1);
 my ($out, $err);
