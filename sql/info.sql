@@ -79,7 +79,7 @@ SELECT :facts FROM gtf.task_info WHERE id = :'running' \gx
 SELECT status FROM gtf_get_task(:'running');
 SELECT status, ready, success, result FROM gtf_result(:'running');
 SELECT role, kind, state, task_id = :'running' AS this, attempt, processed, failed, started_at < clock_timestamp() AS at
-  FROM gtf.workers WHERE kind = 'executor' AND role = current_user::regrole;
+  FROM gtf.workers WHERE kind = 'executor' AND role = current_user::regrole AND state <> 'idle';
 SELECT kind, state, role FROM gtf.workers WHERE kind <> 'executor' ORDER BY 1;
 SELECT queue, ready, scheduled, in_progress, oldest_ready_age, paused, max_running, rate FROM gtf.queues ORDER BY 1;
 -- time goes on within a transaction
