@@ -24,6 +24,7 @@
 
 #include "miscadmin.h"
 #include "portability/instr_time.h"
+#include "storage/proc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -34,6 +35,7 @@
 
 #define LONG_RUNNING_MS 100
 #define LONGEST_MS		10		/* then other work comes first */
+#define LOCK_TIMEOUT_MS 1000
 
 /* What is in the row of the attempt that runs in a slot. */
 typedef struct Written
@@ -43,9 +45,6 @@ typedef struct Written
 	uint64		payload_version;
 	TimestampTz at;				/* when, or when the attempt started */
 } Written;
-
-/* A row may have been written after the end of its attempt. */
-static bool left_behind = false;
 
 static void
 earliest(TimestampTz *next, TimestampTz at)
@@ -70,6 +69,8 @@ write_row(GtfSlotInfo *info, Written *written, bool report)
 		return false;
 	PG_TRY();
 	{
+		/* the body may have what we wait for, and then waits for us */
+		LockTimeout = LOCK_TIMEOUT_MS;
 		gtf_tx_begin();
 		if (report)
 		{
@@ -91,8 +92,8 @@ write_row(GtfSlotInfo *info, Written *written, bool report)
 	}
 	PG_FINALLY();
 	{
-		if (!gtf_slot_live_end(info->index))
-			left_behind = true;
+		LockTimeout = 0;
+		gtf_slot_live_end(info->index);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -228,13 +229,6 @@ gtf_live_write(Dispatcher *d)
 	{
 		seen_starts = starts;
 		earliest(&look.next, TimestampTzPlusMilliseconds(d->now, LONG_RUNNING_MS));
-	}
-	if (left_behind)
-	{
-		left_behind = false;
-		/* when its slot is idle */
-		d->live_again = TimestampTzPlusMilliseconds(d->now, 1000);
-		gtf_dispatcher_look_at(d, d->live_again);
 	}
 	if (look.next != 0)
 	{

@@ -436,10 +436,17 @@ gtf_handlers_run_abort(void)
 
 	/* a hard timeout that has interrupted the body lets them do their work */
 	gtf_attempt_spare_handlers();
-	/* those that a handler registers run, too */
-	while ((handler = next(true, false)) != NULL)
-		run_one(handler, false);
-	gtf_slot_handlers_end();
+	PG_TRY();
+	{
+		/* those that a handler registers run, too */
+		while ((handler = next(true, false)) != NULL)
+			run_one(handler, false);
+	}
+	PG_FINALLY();
+	{
+		gtf_slot_handlers_end();
+	}
+	PG_END_TRY();
 }
 
 void

@@ -495,11 +495,18 @@ retire_one(const OwnerQueue *hungry, bool busy_too)
 	return true;
 }
 
-/* How many executors of this owner go from task to task? */
+/* How many executors of this owner go from task to task, or will? */
 static int
 able(const OwnerQueue *queue)
 {
 	return queue->executors - queue->held;
+}
+
+/* How many can be given up: one that is starting would do so for nothing. */
+static int
+spare(const OwnerQueue *queue)
+{
+	return able(queue) - queue->launching;
 }
 
 /*
@@ -517,7 +524,7 @@ mark_lanes(const OwnerQueue *hungry, int executors)
 		if (owners[i]->lane >= 0)
 			gtf_lane_give_up(owners[i]->lane,
 							 executors > 0 && owners[i] != hungry &&
-							 able(owners[i]) >= executors);
+							 spare(owners[i]) >= executors);
 	}
 	pfree(owners);
 }
@@ -538,7 +545,7 @@ feed_hungry(Dispatcher *d, const OwnerQueue *hungry)
 	}
 	owners = gtf_queue_owners(&n);
 	for (int i = 0; i < n; i++)
-		most = Max(most, able(owners[i]));
+		most = Max(most, spare(owners[i]));
 	pfree(owners);
 	if (most > 0 && TimestampDifferenceExceeds(hungry->hungry_since, d->now,
 											   VERY_HUNGRY_MS))
@@ -731,10 +738,10 @@ give_up_one(Dispatcher *d)
 	for (int i = 0; i < n; i++)
 	{
 		if (owners[i]->lane >= 0 &&
-			(most == NULL || able(owners[i]) > able(most)))
+			(most == NULL || spare(owners[i]) > spare(most)))
 			most = owners[i];
 	}
-	if (most && able(most) > 0)
+	if (most && spare(most) > 0)
 		gtf_lane_give_up(most->lane, true);
 	pfree(owners);
 }

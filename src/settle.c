@@ -471,6 +471,12 @@ resolve_request(const GtfRequest *request)
 	gtf_db_cancel_end(MyDatabaseId);
 	gtf_tx_begin();
 	last = gtf_store_outcome_head(&request->task_id, NULL);
+	/* it was there when the outcome was looked at, or last is final */
+	if (!gtf_store_request_get(&request->task_id, &now))
+	{
+		(void) gtf_tx_commit(false);
+		return true;
+	}
 	task = gtf_store_task_head(&request->task_id);
 	if (last && gtf_status_is_final(last->status))
 	{

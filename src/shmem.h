@@ -468,11 +468,11 @@ extern void gtf_slot_free_lost(int slot, uint32 generation);
  * Around the dispatcher's writing of a running attempt to gtf.live: begin is
  * false when the attempt is ending.  Until end the executor does not go on to
  * FINISHING, so it knows whether there may be a row to delete, and deletes
- * the last one.  It waits a second at most, for it may have what the dispatcher
- * waits for: then end is false, and the row may have come too late.
+ * the last one.  No deadlock detector sees that, so the dispatcher must not wait
+ * for locks long in between.
  */
 extern bool gtf_slot_live_begin(int slot, uint64 serial);
-extern bool gtf_slot_live_end(int slot);
+extern void gtf_slot_live_end(int slot);
 
 /* Whether a request to stop cancels the statement that runs. */
 typedef enum GtfInterrupt

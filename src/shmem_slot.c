@@ -33,10 +33,6 @@
 /* How long the dispatcher may not know that a task has started. */
 #define START_UNSEEN_USECS	(200 * INT64CONST(1000))
 
-/* How long an attempt that ends waits for the dispatcher's row of gtf.live. */
-#define LIVE_TURN_USECS		200
-#define MAX_LIVE_TURNS		5000
-
 int			gtf_my_slot = -1;
 int			gtf_my_executor_slot = -1;
 
@@ -304,20 +300,16 @@ gtf_slot_live_begin(int i, uint64 serial)
 	return running;
 }
 
-bool
+void
 gtf_slot_live_end(int i)
 {
 	Slot	   *slot = &gtf_segment->slots[i];
-	bool		waited;
 
 	/* even after an error: the row may be there */
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	waited = slot->live_writing;
-	if (waited)
-		slot->live_written = true;
 	slot->live_writing = false;
+	slot->live_written = true;
 	LWLockRelease(slot->lock);
-	return waited;
 }
 
 void
@@ -629,13 +621,12 @@ gtf_slot_finishing(GtfAbortCause *cause)
 	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 	bool		live_written;
 
-	for (int turn = 0;; turn++)
+	for (;;)
 	{
 		bool		wait;
 
-		/* no detector of deadlocks sees whom we wait for */
 		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-		wait = slot->live_writing && turn < MAX_LIVE_TURNS &&
+		wait = slot->live_writing &&
 			gtf_segment->databases[slot->database].dispatcher != NULL;
 		if (!wait)
 		{
@@ -650,7 +641,7 @@ gtf_slot_finishing(GtfAbortCause *cause)
 
 		/* one short transaction of the dispatcher */
 		CHECK_FOR_INTERRUPTS();
-		pg_usleep(LIVE_TURN_USECS);
+		pg_usleep(200);
 	}
 }
 
