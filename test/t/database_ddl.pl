@@ -72,7 +72,7 @@ is( sql(q{SELECT count(DISTINCT datname) FROM pg_stat_activity WHERE backend_typ
 	'3',
 	'one dispatcher per database');
 worker_pid($node, 'flusher', db => 'one');
-is( $node->safe_psql('one', q{SELECT string_agg(kind, ' ' ORDER BY kind) FROM gtf.workers}),
+is( $node->safe_psql('one', q{SELECT string_agg(DISTINCT kind, ' ' ORDER BY kind) FROM gtf.workers}),
 	'dispatcher executor flusher launcher',
 	'gtf.workers shows those of the current database');
 
