@@ -225,7 +225,8 @@ RESET ROLE;
 SELECT p.oid::regprocedure AS not_for_public
   FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
   JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'gtf'
- WHERE NOT has_function_privilege('regress_gtf_bob', p.oid, 'EXECUTE');
+ WHERE NOT has_function_privilege('regress_gtf_bob', p.oid, 'EXECUTE')
+ ORDER BY proname;
 SELECT c.oid::regclass AS relation, has_table_privilege('regress_gtf_bob', c.oid, 'SELECT') AS bob,
        has_table_privilege('regress_gtf_admin', c.oid, 'SELECT') AS admin
   FROM pg_class c WHERE relnamespace = 'gtf'::regnamespace AND relkind IN ('r', 'v') ORDER BY relkind, 1;

@@ -61,7 +61,8 @@ SELECT s.name, s.value - b.value AS more FROM gtf.stats s JOIN before b USING (n
  WHERE name LIKE 'tasks%' OR name LIKE 'attempts%' OR name = 'runtime_seconds_count' ORDER BY 1;
 SELECT s.labels->>'le' AS le, s.labels->>'database' = current_database() AS here, s.value - b.value >= lag(s.value - b.value, 1, 0) OVER () AS cumulative,
        CASE s.labels->>'le' WHEN '0.1' THEN s.value - b.value < 9 WHEN '3600' THEN s.value - b.value = 6 WHEN '+Inf' THEN s.value - b.value = 6 END AS count
-  FROM gtf.stats s JOIN before b USING (name, labels) WHERE name = 'runtime_seconds_bucket';
+  FROM gtf.stats s JOIN before b USING (name, labels) WHERE name = 'runtime_seconds_bucket'
+ ORDER BY (s.labels->>'le')::float8;
 SELECT s.value - b.value BETWEEN 0.1 AND 600 AS sum FROM gtf.stats s JOIN before b USING (name, labels) WHERE name = 'runtime_seconds_sum';
 
 -- Events: none while they are off.
