@@ -297,9 +297,7 @@ read_item(Item *item)
 		ref->attempt = live.attempt;
 		ref->due = live.since;
 		ref->flags |= GTF_REF_HAS_LIVE | GTF_REF_DURABLE_START;
-		/* gtf_retry() after the expiry overrides it */
-		if (live.since >= task->expires_at)
-			ref->expires_at = 0;
+		ref->expires_at = gtf_live_expires_at(&live, task);
 	}
 	return true;
 }

@@ -221,9 +221,7 @@ prepare(GtfAttempt *run)
 				GtfLive		live;
 
 				/* whoever has waited for us may have kept the next one out */
-				if (gtf_store_live_get(&run->ref.id, &live) &&
-					live.state == GTF_LIVE_WAITING &&
-					live.attempt > run->ref.attempt)
+				if (gtf_store_live_get(&run->ref.id, &live))
 					gtf_finish_follow(&run->ref, run->task, &live, &run->next);
 				return false;
 			}

@@ -95,6 +95,16 @@ put_outcome(GtfOutcome *outcome)
 	return gtf_store_outcome_put(outcome, true);
 }
 
+/* The attempt after that of ref waits, as this row of gtf.live says. */
+static void
+set_next(const GtfTaskRef *ref, const GtfLive *live, GtfTaskRef *next)
+{
+	*next = *ref;
+	next->attempt = live->attempt;
+	next->due = live->since;
+	next->flags |= GTF_REF_HAS_LIVE;
+}
+
 static bool
 write_outcome(GtfOutcome *outcome, GtfStatus again, const GtfTaskRef *ref,
 			  TimestampTz next_due, GtfTaskRef *next)
@@ -113,11 +123,7 @@ write_outcome(GtfOutcome *outcome, GtfStatus again, const GtfTaskRef *ref,
 		live.state = GTF_LIVE_WAITING;
 		live.since = next_due;
 		gtf_store_live_put(&live);
-
-		*next = *ref;
-		next->attempt = live.attempt;
-		next->due = next_due;
-		next->flags |= GTF_REF_HAS_LIVE;
+		set_next(ref, &live, next);
 	}
 	else
 		gtf_store_live_delete(&outcome->task_id);
@@ -306,12 +312,10 @@ void
 gtf_finish_follow(const GtfTaskRef *ref, const GtfTask *task,
 				  const GtfLive *live, GtfTaskRef *next)
 {
-	*next = *ref;
-	next->attempt = live->attempt;
-	next->due = live->since;
-	/* gtf_retry() after the expiry overrides it */
-	next->expires_at = live->since < task->expires_at ? task->expires_at : 0;
-	next->flags |= GTF_REF_HAS_LIVE;
+	if (live->state != GTF_LIVE_WAITING || live->attempt <= ref->attempt)
+		return;
+	set_next(ref, live, next);
+	next->expires_at = gtf_live_expires_at(live, task);
 }
 
 void

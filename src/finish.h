@@ -58,12 +58,16 @@ extern bool gtf_finish_lost(GtfOutcome *outcome, const GtfTask *task,
 extern void gtf_finish_tell(const GtfOutcome *outcome, XLogRecPtr lsn);
 
 /*
- * Hand the next attempt to the dispatcher.  No slot may hold the task any
- * more, or the reference would be dropped as a duplicate.
+ * The reference of the attempt that waits after that of ref, if one does; else
+ * *next stays as it is.
  */
-/* The reference of the attempt that waits after that of ref. */
 extern void gtf_finish_follow(const GtfTaskRef *ref, const GtfTask *task,
 							  const GtfLive *live, GtfTaskRef *next);
+
+/*
+ * Hand the next attempt to the dispatcher.  No slot may hold the task any
+ * more, or the reference would have to wait there.
+ */
 extern void gtf_finish_again(const GtfTaskRef *next, XLogRecPtr lsn);
 
 /*

@@ -103,8 +103,7 @@ take_over(const GtfTaskRef *ref, const GtfTask *task, GtfTaskRef *next,
 	{
 		if (live.attempt == ref->attempt)
 			gtf_store_live_delete_attempt(&ref->id, ref->attempt);
-		else if (task && live.state == GTF_LIVE_WAITING &&
-				 live.attempt > ref->attempt)
+		else if (task)
 		{
 			/* and it did not get to hand over the next attempt */
 			gtf_finish_follow(ref, task, &live, next);
@@ -436,21 +435,18 @@ resolve_request(const GtfRequest *request)
 	bool		gone = false;
 	GtfStatus	status = GTF_ABORTED;
 	XLogRecPtr	lsn;
-
 	GtfRequest	now;
-	bool		in_slot_now = gtf_slot_find(&request->task_id, &slot);
+	bool		there;
 
 	/* since all were listed the task may have ended, and been retried */
-	gtf_tx_begin();
-	if (!gtf_store_request_get(&request->task_id, &now))
+	if (gtf_slot_find(&request->task_id, &slot))
 	{
+		gtf_tx_begin();
+		there = gtf_store_request_get(&request->task_id, &now);
 		(void) gtf_tx_commit(false);
-		return true;
-	}
-	(void) gtf_tx_commit(false);
+		if (!there)
+			return true;
 
-	if (in_slot_now)
-	{
 		/*
 		 * Its executor, or who settles it, deletes the row.  When it has
 		 * ended its handlers are left alone.
@@ -613,9 +609,7 @@ live_step(void *arg)
 		return;
 	}
 	gtf_ref_set_task(&ref, task);
-	/* gtf_retry() after the expiry overrides it */
-	if (live.since < task->expires_at)
-		ref.expires_at = task->expires_at;
+	ref.expires_at = gtf_live_expires_at(&live, task);
 	has_prerequisites = task->has_prerequisites;
 	(void) gtf_tx_commit(false);
 

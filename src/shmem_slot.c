@@ -449,10 +449,9 @@ gtf_slot_take(GtfTaskRef *ref)
 	Slot	   *slot = &gtf_segment->slots[gtf_my_slot];
 	Lane	   *lane = &gtf_segment->lanes[slot->lane];
 	bool		taken = false;
-	bool		refill = false;
+	bool		wake = false;
 	bool		mine;
 	bool		leave;
-	bool		dropped_limited = false;
 
 	LWLockAcquire(lane->lock, LW_EXCLUSIVE);
 
@@ -481,12 +480,12 @@ gtf_slot_take(GtfTaskRef *ref)
 		}
 		taken = !elsewhere;
 		/* its limits have room again */
-		dropped_limited |= elsewhere && (ref->flags & GTF_REF_LIMITED) != 0;
+		wake |= elsewhere && (ref->flags & GTF_REF_LIMITED) != 0;
 	}
 	if (lane->more && lane->count <= GTF_LANE_SIZE / 2)
 	{
 		lane->more = false;
-		refill = true;
+		wake = true;
 	}
 	slot->asleep = !taken && !leave;
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
@@ -498,7 +497,7 @@ gtf_slot_take(GtfTaskRef *ref)
 		slot->retiring = true;
 	LWLockRelease(slot->lock);
 	LWLockRelease(lane->lock);
-	if (refill || dropped_limited)
+	if (wake)
 		gtf_dispatcher_wake(slot->database);
 	return taken;
 }

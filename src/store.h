@@ -272,6 +272,13 @@ typedef struct GtfLive
 	Jsonb	   *payload;		/* or NULL */
 } GtfLive;
 
+/* When an attempt expires that waits, or has; gtf_retry() later overrides it. */
+static inline TimestampTz
+gtf_live_expires_at(const GtfLive *live, const GtfTask *task)
+{
+	return live->since < task->expires_at ? task->expires_at : 0;
+}
+
 /* Insert or replace the row of a task. */
 extern void gtf_store_live_put(const GtfLive *live);
 

@@ -33,6 +33,7 @@ $node->safe_psql(
 		RAISE 'enough';
 	END$$;
 	SELECT gtf_register_task('linger', 'linger(int)')});
+
 # Submits a task whose first attempt ends and whose executor cannot go on until
 # $other rolls back.  Returns the task and the process.
 sub ends_and_lingers
